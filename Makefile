@@ -1,0 +1,83 @@
+# One command for each thing a person wants, on a machine with nothing but
+# Python, make and (for `make test`) a C compiler.  Environments are made
+# beside this file and renewed when the sources change.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Arguments for pytest, such as PYTEST_ARGS="-k chat -x".
+PYTEST_ARGS ?=
+
+BUILD_INPUTS := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
+	$(wildcard src/*) $(wildcard fastcore/*.py fastcore/*.pyi)
+# -I keeps the source folder out of sys.path: the installed package is tested.
+PYTEST = cd tests && $(CURDIR)/$(1)/bin/python -I -m pytest -c ../pyproject.toml $(PYTEST_ARGS) .
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-fallback lint format clean
+
+help:
+	@echo "make demo           build, then measure every engine against the standard loop"
+	@echo "make test           build with the C engine, then test every engine and poller"
+	@echo "make test-fallback  the same without the C engine (no compiler needed)"
+	@echo "make lint           ruff and mypy"
+	@echo "make format         let ruff format the Python files"
+	@echo "make clean          remove environments and build products"
+	@echo
+	@echo "PYTHON=python3.13 chooses the interpreter, VENV=folder the environment;"
+	@echo 'PYTEST_ARGS="-k chat -x" goes to pytest.'
+
+demo: $(VENV)/.demo-installed
+	$(VENV)/bin/python benchmarks/demo.py
+
+test: $(VENV)/.test-installed
+	$(call PYTEST,$(VENV))
+
+test-fallback: $(VENV)-fallback/.test-installed
+	export FASTCORE_TEST_ENGINES=python; $(call PYTEST,$(VENV)-fallback)
+
+lint: $(VENV)-lint/.installed
+	$(VENV)-lint/bin/ruff check .
+	$(VENV)-lint/bin/ruff format --check .
+	$(VENV)-lint/bin/mypy
+
+format: $(VENV)-lint/.installed
+	$(VENV)-lint/bin/ruff check --fix .
+	$(VENV)-lint/bin/ruff format .
+
+clean:
+	rm -rf .venv .venv-fallback .venv-lint $(VENV) $(VENV)-fallback $(VENV)-lint
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python $(VENV)-fallback/bin/python $(VENV)-lint/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	{ echo "$(PYTHON) must be Python 3.10 or newer; name another: make PYTHON=python3.12"; exit 1; }
+	@echo "making $(@:/bin/python=) with $(PYTHON)"
+	@$(PYTHON) -m venv --clear $(@:/bin/python=) || { rm -rf $(@:/bin/python=); \
+	echo "$(PYTHON) has no working venv module (Debian: the package python3-venv)"; exit 1; }
+
+$(VENV)/.demo-installed: $(BUILD_INPUTS) | $(VENV)/bin/python
+	@echo "installing fastcore and what the demo needs"
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check '.[demo]'
+	@cd $(VENV) && $(CURDIR)/$(VENV)/bin/python -m fastcore info
+	@touch $@
+
+$(VENV)/.test-installed: $(BUILD_INPUTS) | $(VENV)/bin/python
+	@echo "installing fastcore with its C engine, and what the tests need"
+	FASTCORE_BUILD=require $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	'.[test]' || { echo; echo "The C engine could not be built, and make test wants it: it needs a"; \
+	echo "C compiler and Python's headers.  Without them: make test-fallback."; exit 1; }
+	@touch $@
+
+$(VENV)-fallback/.test-installed: $(BUILD_INPUTS) | $(VENV)-fallback/bin/python
+	@echo "installing fastcore without its C engine, and what the tests need"
+	FASTCORE_BUILD=skip $(VENV)-fallback/bin/python -m pip install --quiet \
+	--disable-pip-version-check '.[test]'
+	@touch $@
+
+# The linters read the sources; fastcore itself comes along for its list of them.
+$(VENV)-lint/.installed: pyproject.toml setup.py | $(VENV)-lint/bin/python
+	@echo "installing the linters"
+	FASTCORE_BUILD=skip $(VENV)-lint/bin/python -m pip install --quiet \
+	--disable-pip-version-check '.[lint]'
+	@touch $@

@@ -1,0 +1,165 @@
+"""The command line: `python -m fastcore info` and `python -m fastcore run`.
+
+It sets the switches before anything loads the engine, and leaves the work to
+other modules; how a program is run is in _run.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from pathlib import Path
+
+import fastcore
+
+ENGINES = ("auto", "c", "python")  # not from _engine.py: that would load one
+
+DESCRIPTION = "asyncore and asynchat programs, unmodified, on a fast event loop."
+RUN_DESCRIPTION = """\
+Run a program with fastcore's modules in the place of asyncore and asynchat.
+The program is a script, a folder or archive with a __main__.py, or with -m a
+module; it sees the arguments, the __main__ module, the exit status and the
+tracebacks that it would see under plain python.
+"""
+RUN_USAGE = """\
+python -m fastcore run [--engine NAME] [--poller NAME] script.py [argument ...]
+       python -m fastcore run [--engine NAME] [--poller NAME] -m module [argument ...]"""
+# Options of `run` itself that are followed by a value.
+TAKES_VALUE = ("--engine", "--poller")
+
+
+def make_parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The parser, and the one of `run`, which reports errors of its own."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fastcore", description=DESCRIPTION, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"fastcore {fastcore.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    commands.add_parser(
+        "info",
+        help="show the engine, its pollers, the versions and how it was built",
+        description="Show the engine, its pollers, the versions and how it was built.",
+    )
+    run = commands.add_parser(
+        "run",
+        help="run an unmodified asyncore or asynchat program",
+        usage=RUN_USAGE,
+        description=RUN_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    run.add_argument(
+        "--engine",
+        choices=ENGINES,
+        metavar="NAME",
+        help=f"one of {', '.join(ENGINES)}; sets FASTCORE_ENGINE for the program and its children",
+    )
+    run.add_argument(
+        "--poller",
+        metavar="NAME",
+        help="one that `info` lists; sets FASTCORE_POLLER for the program and its children",
+    )
+    run.add_argument("-m", dest="module", action="store_true", help="the program is a module")
+    return parser, run
+
+
+def split_command_line(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Our own arguments, and from the program's name on those of the program.
+
+    By hand, because whatever follows the program's name is the program's, also
+    where it looks like an option of ours.
+    """
+    if "run" not in argv[:1]:
+        return argv, []
+    index = 1
+    while index < len(argv):
+        argument = argv[index]
+        if argument in TAKES_VALUE:
+            index += 2
+        elif argument == "--":
+            return argv[:index], argv[index + 1 :]
+        elif argument.startswith("-m") and argument != "-m":
+            return [*argv[:index], "-m"], [argument[2:], *argv[index + 1 :]]
+        elif argument == "-m":
+            return argv[: index + 1], argv[index + 1 :]
+        elif argument.startswith("-"):
+            index += 1
+        else:
+            break
+    return argv[:index], argv[index:]
+
+
+def choose(engine: str | None, poller: str | None, parser: argparse.ArgumentParser) -> None:
+    """Set the switches, and load the engine to see that they can be had."""
+    if engine is not None:
+        os.environ["FASTCORE_ENGINE"] = engine
+    if poller is not None:
+        os.environ["FASTCORE_POLLER"] = poller
+    try:
+        available = fastcore.pollers()
+    except (ImportError, ValueError) as error:
+        parser.error(str(error))
+    if poller is not None and poller not in available:
+        parser.error(f"no poller {poller!r} here; available: {', '.join(available)}")
+
+
+def info() -> str:
+    """What a bug report should contain."""
+    from fastcore import _engine
+
+    pollers = _engine.pollers()
+    default = os.environ.get("FASTCORE_POLLER") or pollers[0]
+    listed = [f"{name} (default)" if name == default else name for name in pollers]
+    if default not in pollers:
+        listed.append(f"(FASTCORE_POLLER={default} is not one of them)")
+    rows = [
+        ("fastcore", f"{fastcore.__version__} in {Path(_engine.__file__).parent}"),
+        ("python", f"{platform.python_implementation()} {platform.python_version()}"),
+        ("platform", platform.platform()),
+        ("engine", f"{_engine.name} ({_engine.why})"),
+        ("pollers", ", ".join(listed)),
+        ("extension", extension()),
+        *((f"built: {key}", value) for key, value in _engine.build_info.items()),
+    ]
+    width = max(len(label) for label, _ in rows)
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+
+
+def extension() -> str:
+    """Where the C engine is, or the reason that its build left behind."""
+    from fastcore import _engine
+
+    if _engine.found is not None:
+        return _engine.found
+    note = Path(_engine.__file__).with_name("_no_extension.txt")
+    if note.is_file():
+        return f"none: {note.read_text(encoding='utf-8').strip()}"
+    return "none: this is a source tree, or it was never built"
+
+
+def main(argv: list[str]) -> None:
+    parser, run_parser = make_parser()
+    own, program = split_command_line(argv)
+    options = parser.parse_args(own)
+    if options.command == "info":
+        try:
+            print(info())
+        except (ImportError, ValueError) as error:
+            parser.error(str(error))
+        return
+    if not program:
+        run_parser.error("what is to be run? Name a script, or a module after -m")
+    choose(options.engine, options.poller, run_parser)
+    from fastcore import _run
+
+    target, *rest = program
+    if options.module:
+        _run.run_module(target, rest)
+    else:
+        _run.run_script(target, rest)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,896 @@
+"""The fallback engine: interest bookkeeping, waiting, dispatch and timers in plain Python.
+
+This file is the specification.  `src/engine.pyx` is its mirror, name by name and in the same
+order, and must be indistinguishable from it.  An engine knows channels (whatever stands in a
+map and answers `readable()` and `writable()`) and pollers; it must not know protocols, nor who
+chose it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import socket
+import weakref
+from collections import deque
+from collections.abc import Callable
+from errno import (
+    EBADF,
+    ECONNABORTED,
+    ECONNRESET,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    ENOTCONN,
+    EPIPE,
+    ESHUTDOWN,
+    EWOULDBLOCK,
+)
+from math import inf, isnan
+from time import monotonic
+from typing import Any
+
+from . import _pollers_py
+from ._pollers_py import ERROR, HANGUP, INVALID, READ, URGENT, WRITE
+
+name = "python"
+
+# The peer is gone: not an error, but the end of the connection.
+DISCONNECTED = frozenset({ECONNRESET, ENOTCONN, ESHUTDOWN, ECONNABORTED, EPIPE, EBADF})
+
+# accept() had nothing left to hold a connection in; it will again, later.
+EXHAUSTED = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
+
+# What select() on Linux calls readable and writable (see docs/compatibility.md).
+_READABLE = READ | HANGUP | ERROR
+_WRITABLE = WRITE | ERROR
+
+# A sweep may take one part in SWEEP_SHARE of the time; this few channels are always swept.
+SWEEP_SHARE = 15
+SWEEP_ALWAYS = 16
+
+_socket_class = socket.socket
+
+
+def pollers() -> tuple[str, ...]:
+    """Return the names of the pollers this platform has, best first."""
+    return tuple(_pollers_py.kinds)
+
+
+class Channel:
+    """What every dispatcher inherits: the part of it that must be fast."""
+
+    socket: Any
+    accepting: bool
+    connected: bool
+    connecting: bool
+
+    def readable(self) -> Any:
+        """Say whether the channel wants to read; asked by the loop.  Default: True."""
+        return True
+
+    def writable(self) -> Any:
+        """Say whether the channel wants to write; asked by the loop.  Default: True."""
+        return True
+
+    def recv(self, buffer_size: int) -> bytes:
+        """Read at most `buffer_size` bytes; `b""` after the end, when handle_close() has run.
+
+        Raises BlockingIOError where nothing is there, and OSError for what is not a disconnect.
+        """
+        try:
+            data: bytes = self.socket.recv(buffer_size)
+        except OSError as error:
+            if error.errno not in DISCONNECTED:
+                raise
+            data = b""
+        if not data:
+            self.handle_close()
+            return b""
+        return data
+
+    def send(self, data: Any) -> int:
+        """Send what the kernel takes of `data`; return how many bytes (0: none now, or closed)."""
+        try:
+            sent: int = self.socket.send(data)
+            return sent
+        except OSError as error:
+            if error.errno == EWOULDBLOCK:
+                return 0
+            if error.errno not in DISCONNECTED:
+                raise
+        self.handle_close()
+        return 0
+
+    def handle_read_event(self) -> None:
+        """Turn readiness to read into handle_accept(), handle_connect() or handle_read()."""
+        if self.accepting:
+            self.handle_accept()
+            return
+        if not self.connected and self.connecting:
+            self.handle_connect_event()
+        self.handle_read()
+
+    def handle_write_event(self) -> None:
+        """Turn readiness to write into handle_connect() and handle_write()."""
+        if self.accepting:
+            return  # a listening socket is never writable: some kernels say so all the same
+        if not self.connected and self.connecting:
+            self.handle_connect_event()
+        self.handle_write()
+
+    # Defined by the dispatcher.
+    handle_accept: Callable[[], Any]
+    handle_connect_event: Callable[[], Any]
+    handle_read: Callable[[], Any]
+    handle_write: Callable[[], Any]
+    handle_close: Callable[[], Any]
+
+
+class Handle:
+    """A callback that was asked for: `cancel()` forgets it, `when` is its loop time in seconds.
+
+    `when` is None for a callback that runs as soon as possible.
+    """
+
+    __slots__ = ("_args", "_callback", "_engine", "_interval", "cancelled", "when")
+
+    def __init__(
+        self,
+        engine: Engine,
+        when: float | None,
+        interval: float | None,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+    ) -> None:
+        self._engine = engine
+        self.when = when
+        self._interval = interval
+        self._callback: Callable[..., Any] | None = callback
+        self._args = args
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Forget the callback; does nothing where it has run or was cancelled before."""
+        if self.cancelled or self._callback is None:
+            return
+        self.cancelled = True
+        self._callback = None
+        self._args = ()
+        if self.when is not None:
+            self._engine._timer_cancelled()
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self.cancelled else repr(self._callback)
+        return f"<Handle when={self.when} {state}>"
+
+
+class _Registration:
+    """One entry of the map as the engine last saw it, and what the kernel was told."""
+
+    __slots__ = ("born", "fd", "kernel", "obj", "resting", "touched", "want")
+
+    def __init__(self, fd: int, obj: Any, born: int) -> None:
+        self.fd = fd
+        self.obj = obj
+        self.born = born  # the batch it appeared in: older events are not for it
+        self.want = 0  # what the predicates last said
+        self.kernel = 0  # what the kernel's set holds
+        self.touched = False  # it will be asked again
+        self.resting = False  # it takes no part for now
+
+
+class Engine:
+    """The loop over one map.  `Loop` in loop.py is its public face.
+
+    `map` holds the channels by descriptor and may be changed by anyone at any time; `poller` names
+    a kernel mechanism; `strict` asks every channel on every turn.
+    """
+
+    # These leave the loop instead of going to handle_error() or exception_handler().
+    passed_through: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit)
+
+    def __init__(self, map: Any, poller: str, strict: bool) -> None:
+        self._poller: Any = None
+        self._wake_receiver: socket.socket | None = None
+        self._wake_sender: socket.socket | None = None
+        if poller not in _pollers_py.kinds:
+            raise ValueError(f"no poller {poller!r} here; there are: {', '.join(pollers())}")
+        self.map = map
+        self.poller = poller
+        self._strict = strict
+        self._registrations: dict[int, _Registration] = {}
+        self._touched: list[_Registration] = []
+        self._wake_pending = False
+        self._woken = False
+        self._waiting = 0  # how many threads wait on the kernel's set
+        self._forgotten: list[tuple[int, int]] = []
+        self._exposed = False
+        self._closed = False
+        self._stopping = False
+        self._depth = 0
+        self._reports = False
+        self._disconnect_closes = False
+        self._batch = 0
+        self._sweep_wanted = False
+        self._sweep_due = 0.0
+        self._timers: list[tuple[float, int, Handle]] = []
+        self._timer_count = 0
+        self._cancelled = 0
+        self._ready: deque[Handle] = deque()
+        self._turns = self._events = self._sweeps = self._changes = 0
+        _engines.add(self)
+
+    def __del__(self) -> None:
+        self._release()
+
+    # -- callbacks and timers ------------------------------------------------------------
+
+    def time(self) -> float:
+        """Return the loop's clock in seconds (monotonic, with an arbitrary zero)."""
+        return monotonic()
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any) -> Handle:
+        """Run `callback(*args)` in the next turn; return its Handle."""
+        handle = self._handle(None, None, callback, args)
+        self._ready.append(handle)
+        if self._waiting:
+            self.wakeup()
+        return handle
+
+    def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any) -> Handle:
+        """As call_soon(), from any thread or signal handler; wakes a wait that blocks."""
+        handle = self._handle(None, None, callback, args)
+        self._ready.append(handle)
+        self.wakeup()
+        return handle
+
+    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any) -> Handle:
+        """Run `callback(*args)` once, `delay` seconds from now; return its Handle."""
+        return self.call_at(monotonic() + delay, callback, *args)
+
+    def call_at(self, when: float, callback: Callable[..., Any], *args: Any) -> Handle:
+        """Run `callback(*args)` once, at `when` in seconds of time(); return its Handle."""
+        if isnan(when):
+            raise ValueError("a timer needs a time, not NaN")
+        handle = self._handle(float(when), None, callback, args)
+        self._schedule(handle)
+        return handle
+
+    def call_every(self, interval: float, callback: Callable[..., Any], *args: Any) -> Handle:
+        """Run `callback(*args)` every `interval` seconds (> 0) until its Handle is cancelled.
+
+        The beats stay where they were laid; beats that were missed are left out.
+        """
+        if not 0 < interval < inf:
+            raise ValueError(f"the interval must be positive and finite, not {interval!r}")
+        handle = self._handle(monotonic() + interval, float(interval), callback, args)
+        self._schedule(handle)
+        return handle
+
+    def next_deadline(self) -> float | None:
+        """Return the loop time at which run_once() has something to do by itself, or None."""
+        if self._ready or self._wake_pending:
+            return monotonic()
+        deadline = self._next_timer()
+        if self._sweep_wanted and self._registrations:
+            deadline = min(deadline, self._sweep_due)
+        return None if deadline == inf else deadline
+
+    def _handle(
+        self,
+        when: float | None,
+        interval: float | None,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+    ) -> Handle:
+        if self._closed:
+            raise RuntimeError("the loop is closed")
+        if not callable(callback):
+            raise TypeError(f"a callback must be callable, not {callback!r}")
+        self._keep()
+        return Handle(self, when, interval, callback, args)
+
+    def _schedule(self, handle: Handle) -> None:
+        assert handle.when is not None
+        self._timer_count += 1
+        heapq.heappush(self._timers, (handle.when, self._timer_count, handle))
+        if self._waiting:
+            self.wakeup()
+
+    def _timer_cancelled(self) -> None:
+        # Cancelled timers stay in the heap until their time, or until they are most of it.
+        self._cancelled += 1
+        if self._cancelled > 64 and self._cancelled > len(self._timers) // 2:
+            self._timers = [entry for entry in self._timers if not entry[2].cancelled]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
+
+    def _next_timer(self) -> float:
+        timers = self._timers
+        while timers and timers[0][2].cancelled:
+            heapq.heappop(timers)
+            self._cancelled = max(0, self._cancelled - 1)
+        return timers[0][0] if timers else inf
+
+    def _run_timers(self) -> None:
+        if not self._timers:
+            return
+        now = monotonic()
+        while self._next_timer() <= now:
+            handle = heapq.heappop(self._timers)[2]
+            self._ready.append(handle)
+
+    def _run_ready(self) -> None:
+        for _ in range(len(self._ready)):
+            if not self._ready:
+                return  # a nested loop ran them
+            handle = self._ready.popleft()
+            callback, args = handle._callback, handle._args
+            if callback is None:
+                # Cancelled after it had left the heap: it must not be counted there.
+                if handle.when is not None:
+                    self._cancelled = max(0, self._cancelled - 1)
+                continue
+            if handle._interval is not None:
+                self._schedule_next_beat(handle)
+            else:
+                handle._callback = None
+            try:
+                callback(*args)
+            except self.passed_through:
+                raise
+            except BaseException as error:
+                self._report(error, callback, "a callback of the loop raised")
+
+    def _schedule_next_beat(self, handle: Handle) -> None:
+        assert handle.when is not None
+        assert handle._interval is not None
+        now = monotonic()
+        handle.when += handle._interval
+        if handle.when <= now:
+            handle.when = now + handle._interval - (now - handle.when) % handle._interval
+        self._schedule(handle)
+
+    # -- waking and stopping -------------------------------------------------------------
+
+    def wakeup(self) -> None:
+        """End a wait that blocks, or the next one; from any thread or signal handler."""
+        if self._wake_pending:
+            return
+        self._wake_pending = True
+        sender = self._wake_sender
+        if sender is not None:
+            try:
+                sender.send(b"\0")
+            except OSError:
+                pass  # full: it wakes anyway; closed: nobody waits
+
+    def stop(self) -> None:
+        """Make run() return after the current turn; from any thread or signal handler."""
+        self._stopping = True
+        self.wakeup()
+
+    @property
+    def running(self) -> bool:
+        """Whether the loop is being run, here or in another thread."""
+        return self._depth > 0
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when the kernel has events for the loop.
+
+        Raises ValueError on pollers that have none (poll and select).
+        """
+        self._open()
+        number: int = self._poller.fileno()
+        if number < 0:
+            raise ValueError(f"the {self.poller} poller has no descriptor to wait on")
+        self._exposed = True
+        return number
+
+    def stats(self) -> dict[str, Any]:
+        """Return counts since the loop was made: turns, events, sweeps, kernel changes, ..."""
+        return {
+            "engine": name,
+            "poller": self.poller,
+            "turns": self._turns,
+            "events": self._events,
+            "sweeps": self._sweeps,
+            "interest_changes": self._changes,
+            "channels": len(self._registrations),
+            "timers": len(self._timers) - self._cancelled,
+            "callbacks": len(self._ready),
+        }
+
+    def close(self) -> None:
+        """Give the kernel's objects back and forget all timers; the channels stay open.
+
+        Raises RuntimeError while the loop runs.
+        """
+        if self._depth:
+            raise RuntimeError("a running loop cannot be closed: stop() it first")
+        self._closed = True
+        self._timers.clear()
+        self._ready.clear()
+        self._cancelled = 0
+        self._release()
+        for registration in self._registrations.values():
+            registration.kernel = 0
+        self._registrations.clear()
+        self._touched.clear()
+
+    # -- the kernel's objects --------------------------------------------------------------
+
+    def _open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the loop is closed")
+        if self._wake_receiver is None:
+            receiver, sender = socket.socketpair()
+            receiver.setblocking(False)
+            sender.setblocking(False)
+            self._wake_receiver, self._wake_sender = receiver, sender
+        if self._poller is None:
+            poller = _pollers_py.kinds[self.poller]()
+            poller.set(self._wake_receiver.fileno(), 0, READ)
+            self._poller = poller
+            for registration in self._registrations.values():
+                registration.kernel = 0
+                self._mark(registration)
+
+    def _release(self) -> None:
+        if self._poller is not None:
+            poller, self._poller = self._poller, None
+            poller.close()
+        if self._wake_receiver is not None:
+            receiver, sender = self._wake_receiver, self._wake_sender
+            self._wake_receiver = self._wake_sender = None
+            receiver.close()
+            assert sender is not None
+            sender.close()
+
+    def _release_if_idle(self) -> None:
+        """Hold nothing for a map that is empty: a program may use a new map every time."""
+        if self._depth or self.map or self._exposed:
+            return
+        if not self._has_pending():
+            for registration in list(self._registrations.values()):
+                self._drop(registration)
+            self._release()
+            self._let_go()
+
+    def _rebuild(self) -> None:
+        """Start a new kernel set, where the old one holds a file that was closed."""
+        if self._waiting:
+            return  # another thread waits on it; the stranger will come again
+        if self._poller is not None:
+            poller, self._poller = self._poller, None
+            poller.close()
+        self._open()
+
+    def _wake_fileno(self) -> int:
+        self._open()
+        assert self._wake_sender is not None
+        return self._wake_sender.fileno()
+
+    def _drain_wakeups(self) -> None:
+        assert self._wake_receiver is not None
+        try:
+            while len(self._wake_receiver.recv(4096)) == 4096:
+                pass
+        except OSError:
+            pass
+        self._wake_pending = False
+        self._woken = True
+
+    # Overridden by Loop, which keeps the loop of a map alive while it has something to do.
+    def _keep(self) -> None: ...
+
+    def _let_go(self) -> None: ...
+
+    # -- interest ------------------------------------------------------------------------
+
+    def _attach(self, fd: int, obj: Any) -> None:
+        """Note that `map[fd]` is `obj` from now on."""
+        known = self._registrations.get(fd)
+        if known is not None:
+            self._drop(known)
+        registration = _Registration(fd, obj, self._batch)
+        self._registrations[fd] = registration
+        self._mark(registration)
+
+    def _detach(self, fd: int) -> None:
+        """Note that `map[fd]` is gone; before its descriptor is closed."""
+        known = self._registrations.get(fd)
+        if known is not None:
+            self._drop(known)
+        if not self._depth:
+            self._release_if_idle()
+
+    def _touch(self, fd: int, obj: Any) -> None:
+        """Note that what `obj` wants may have changed."""
+        known = self._registrations.get(fd)
+        if known is not None and known.obj is obj:
+            self._mark(known)
+
+    def _rest(self, fd: int, obj: Any, seconds: float) -> None:
+        """Leave `obj` alone for that long."""
+        known = self._registrations.get(fd)
+        if known is not None and known.obj is obj and not known.resting:
+            known.resting = True
+            self._mark(known)
+            self.call_later(seconds, self._resume, known)
+
+    def _resume(self, registration: _Registration) -> None:
+        registration.resting = False
+        self._mark(registration)
+
+    def _mark(self, registration: _Registration) -> None:
+        if not registration.touched:
+            registration.touched = True
+            self._touched.append(registration)
+            if self._waiting:
+                self.wakeup()
+
+    def _drop(self, registration: _Registration) -> None:
+        if self._registrations.get(registration.fd) is registration:
+            del self._registrations[registration.fd]
+        self._forget_kernel(registration)
+
+    def _forget_kernel(self, registration: _Registration) -> None:
+        if registration.kernel and self._poller is not None:
+            if self._waiting:
+                # Another thread waits on the kernel's set: it will do this when it comes back.
+                self._forgotten.append((registration.fd, registration.kernel))
+                registration.kernel = 0
+                self.wakeup()
+                return
+            self._changes += 1
+            try:
+                self._poller.set(registration.fd, registration.kernel, 0)
+            except OSError:
+                pass  # its descriptor is closed: the kernel has forgotten it
+        registration.kernel = 0
+
+    def _is_current(self, registration: _Registration) -> bool:
+        """Whether the map still holds the very object that was polled for."""
+        fd = registration.fd
+        return (
+            self.map.get(fd) is registration.obj and self._registrations.get(fd) is registration
+        )
+
+    def _reconcile(self) -> None:
+        """Follow what others did to the map."""
+        registrations = self._registrations
+        for fd, obj in list(self.map.items()):
+            known = registrations.get(fd)
+            if known is None or known.obj is not obj:
+                self._attach(fd, obj)
+        if len(registrations) != len(self.map):
+            for fd in [fd for fd in registrations if fd not in self.map]:
+                self._drop(registrations[fd])
+
+    def _ask(self, registration: _Registration) -> int:
+        """Ask the channel what it wants, in the order of the standard loop."""
+        obj = registration.obj
+        reading = obj.readable()
+        writing = obj.writable()
+        want = READ if reading else 0
+        if writing and not obj.accepting:
+            want |= WRITE
+        return want
+
+    def _learn_want(self, registration: _Registration) -> bool:
+        """Ask the channel and note the answer; return whether there was one."""
+        try:
+            registration.want = 0 if registration.resting else self._ask(registration)
+        except BaseException as error:
+            if not self._reports or isinstance(error, self.passed_through):
+                raise
+            self._failed(registration, error)
+            return False
+        return True
+
+    def _ask_touched(self, eager: bool) -> list[_Registration]:
+        """Ask all that were touched and tell the kernel, in one pass.
+
+        With `eager`, those that came to want to write are not told but returned.
+        """
+        writers: list[_Registration] = []
+        if len(self._registrations) != len(self.map):
+            self._reconcile()
+        touched, self._touched = self._touched, []
+        position = 0
+        try:
+            for position, registration in enumerate(touched):
+                registration.touched = False
+                if not self._is_current(registration):
+                    self._drop(registration)
+                elif self._learn_want(registration) and registration.want != registration.kernel:
+                    if eager and registration.want & WRITE and not registration.kernel & WRITE:
+                        writers.append(registration)
+                    else:
+                        self._apply(registration)
+        except BaseException:
+            # Nobody may be forgotten because one channel cannot answer.
+            for registration in [*writers, *touched[position:]]:
+                registration.touched = False
+                self._mark(registration)
+            raise
+        return writers
+
+    def _apply(self, registration: _Registration) -> None:
+        """Tell the kernel what the channel wants."""
+        if self._waiting:
+            self._mark(registration)  # another thread waits on the kernel's set
+            return
+        if self._poller is None:
+            self._open()
+        self._changes += 1
+        try:
+            self._poller.set(registration.fd, registration.kernel, registration.want)
+            registration.kernel = registration.want
+        except OSError as error:
+            registration.kernel = 0
+            registration.resting = True  # or it would fail again on every turn
+            if error.errno == EBADF:
+                self._call(registration, registration.obj.handle_close)
+            else:
+                self._failed(registration, error)
+
+    def _write_now(self, writers: list[_Registration]) -> bool:
+        """Let those write at once that can; return whether a handler ran.
+
+        Only a channel that really cannot write enters the kernel's write set: that saves two
+        system calls and one turn for each message of a server that answers.
+        """
+        if not writers:
+            return False
+        acted = False
+        for registration in writers:
+            self._mark(registration)
+        masks = _pollers_py.query_now([(one.fd, one.want) for one in writers])
+        for registration, mask in zip(writers, masks, strict=True):
+            if mask and self._is_current(registration):
+                acted = True
+                self._deliver(registration, mask)
+        self._ask_touched(False)
+        return acted
+
+    def _settle(self) -> bool:
+        """Bring the kernel in line with all that was touched; return whether a handler ran."""
+        if not self._touched and len(self._registrations) == len(self.map):
+            return False
+        return self._write_now(self._ask_touched(True))
+
+    def _sweep(self) -> bool:
+        """Ask every channel; return whether a handler ran."""
+        start = monotonic()
+        self._sweeps += 1
+        self._sweep_wanted = False
+        self._reconcile()
+        for registration in list(self._registrations.values()):
+            self._mark(registration)
+            sock = getattr(registration.obj, "socket", None)
+            if type(sock) is _socket_class and sock.fileno() < 0 and not registration.resting:
+                # Closed behind our back: epoll and kqueue forget such a descriptor silently.
+                registration.resting = True
+                self._call(registration, registration.obj.handle_close)
+        writers = self._ask_touched(True)
+        end = monotonic()
+        self._sweep_due = end + (end - start) * SWEEP_SHARE
+        return self._write_now(writers)
+
+    def _may_sweep(self, now: float) -> bool:
+        return self._strict or len(self.map) <= SWEEP_ALWAYS or now >= self._sweep_due
+
+    # -- one turn ------------------------------------------------------------------------
+
+    def _drive(
+        self,
+        timeout: float | None,
+        count: float | None,
+        until_empty: bool,
+        until_idle: bool,
+        reports: bool,
+        disconnect_closes: bool,
+    ) -> None:
+        """Take turns until stop(), until `count` of them, until the map is empty or all is idle."""
+        self._open()
+        outer = self._reports, self._disconnect_closes
+        self._reports, self._disconnect_closes = reports, disconnect_closes
+        self._depth += 1
+        try:
+            while count is None or count > 0:
+                if (until_empty and not self.map) or (until_idle and not (self.map or self._has_pending())):
+                    break
+                self._turn(timeout)
+                if self._stopping:
+                    break
+                if count is not None:
+                    count -= 1
+        finally:
+            self._depth -= 1
+            self._stopping = False
+            self._reports, self._disconnect_closes = outer
+            self._batch += 1  # what an outer turn has still to deliver may be stale
+
+    def _has_pending(self) -> bool:
+        return bool(self._ready) or self._next_timer() != inf
+
+    def _turn(self, timeout: float | None) -> None:
+        """Ask, wait until something happens, deliver it, ask those that ran."""
+        now = monotonic()
+        deadline = inf if timeout is None else now + timeout
+        self._turns += 1
+        self._woken = False
+        self._sweep_wanted = True
+        acted = self._sweep() if self._may_sweep(now) else self._settle()
+        while True:
+            events = self._wait(-inf if acted or self._ready or self._stopping else deadline)
+            if events or acted or self._woken or self._ready:
+                break
+            now = monotonic()
+            if self._next_timer() <= now:
+                break
+            if self._sweep_wanted and (now >= self._sweep_due or now >= deadline):
+                acted = self._sweep()
+            elif now >= deadline:
+                break
+        self._deliver_all(events)
+        self._run_timers()
+        if self._ready:
+            self._run_ready()
+        self._settle()
+
+    def _wait(self, deadline: float) -> list[tuple[int, int]]:
+        """Wait for events until `deadline`, the next timer or the sweep that is due."""
+        if self._sweep_wanted:
+            deadline = min(deadline, self._sweep_due)
+        deadline = min(deadline, self._next_timer())
+        if self._poller is None:
+            self._open()
+            self._settle()
+        timeout: float | None = None
+        if self._wake_pending:
+            timeout = 0.0
+        elif deadline != inf:
+            timeout = max(0.0, deadline - monotonic()) if deadline > 0 else 0.0
+        self._waiting += 1
+        try:
+            events: list[tuple[int, int]] = self._poller.wait(timeout)
+        finally:
+            self._waiting -= 1
+        while self._forgotten and not self._waiting:
+            fd, kernel = self._forgotten.pop()
+            with contextlib.suppress(OSError):
+                self._poller.set(fd, kernel, 0)
+        if self._wake_pending or events:
+            self._take_wakeups(events)
+        return events
+
+    def _take_wakeups(self, events: list[tuple[int, int]]) -> None:
+        """Take the engine's own events out of the batch: wake-ups, and those of strangers."""
+        wake_fd = self._wake_receiver.fileno() if self._wake_receiver is not None else -1
+        strangers = False
+        for position in range(len(events) - 1, -1, -1):
+            fd = events[position][0]
+            if fd == wake_fd or fd < 0:
+                del events[position]
+                strangers = strangers or fd < 0
+                if fd == wake_fd:
+                    self._drain_wakeups()
+        if self._wake_pending:
+            self._drain_wakeups()
+        if strangers:
+            self._rebuild()
+
+    def _deliver_all(self, events: list[tuple[int, int]]) -> None:
+        self._batch += 1
+        batch = self._batch
+        self._events += len(events)
+        for fd, mask in events:
+            registration = self._registrations.get(fd)
+            if registration is None or registration.born >= batch:
+                continue
+            self._deliver(registration, mask)
+            if self._batch != batch:
+                # A nested loop ran and may have taken what the rest of this batch is about.
+                # Readiness is level-triggered: what still holds is reported again.
+                return
+
+    def _deliver(self, registration: _Registration, mask: int) -> None:
+        """Call the handlers of one channel: read, write, urgent data; never a stranger's."""
+        if not self._is_current(registration):
+            self._mark(registration)
+            return
+        self._mark(registration)
+        obj = registration.obj
+        want = registration.want
+        if mask & INVALID:
+            self._call(registration, obj.handle_close)
+            return
+        reading = mask & _READABLE and want & READ
+        writing = mask & _WRITABLE and want & WRITE
+        if mask & HANGUP and not reading and want & WRITE:
+            writing = WRITE  # nobody reads here: only a write can meet the end
+        if reading and self._asked(registration, READ):
+            self._call(registration, obj.handle_read_event)
+            if (writing or mask & URGENT) and not self._is_current(registration):
+                return
+        if writing and self._asked(registration, WRITE):
+            self._call(registration, obj.handle_write_event)
+            if mask & URGENT and not self._is_current(registration):
+                return
+        if mask & URGENT and want:
+            self._call(registration, obj.handle_expt_event)
+
+    def _asked(self, registration: _Registration, what: int) -> bool:
+        """Ask once more just before a handler: another handler may have changed the answer."""
+        obj = registration.obj
+        try:
+            if what == READ:
+                return bool(obj.readable())
+            return bool(obj.writable() and not obj.accepting)
+        except BaseException as error:
+            if not self._reports or isinstance(error, self.passed_through):
+                raise
+            self._failed(registration, error)
+            return False
+
+    def _call(self, registration: _Registration, handler: Callable[[], Any]) -> None:
+        try:
+            handler()
+        except self.passed_through:
+            raise
+        except BaseException as error:
+            self._failed(registration, error)
+
+    def _failed(self, registration: _Registration, error: BaseException) -> None:
+        """Tell the channel of its exception, while that is active."""
+        obj = registration.obj
+        if isinstance(error, OSError):
+            if registration.resting and error.errno in EXHAUSTED:
+                return  # accept() has seen to it
+            if self._disconnect_closes and error.errno in DISCONNECTED:
+                handler = obj.handle_close
+            else:
+                handler = obj.handle_error
+        else:
+            handler = obj.handle_error
+        if not self._reports:
+            handler()
+            return
+        try:
+            handler()
+        except self.passed_through:
+            raise
+        except BaseException as failure:
+            self._report(failure, obj, "a channel's handler raised")
+
+    def _report(self, error: BaseException, source: Any, message: str) -> None:
+        self.exception_handler({"message": message, "exception": error, "source": source})
+
+    def exception_handler(self, context: dict[str, Any]) -> None:
+        """Take note of an exception that nobody handled; defined by Loop."""
+        raise NotImplementedError
+
+    def _after_fork(self) -> None:
+        """In a child: leave the parent's kernel set alone and start an own one when needed."""
+        self._release()
+        for registration in self._registrations.values():
+            registration.kernel = 0
+            self._mark(registration)
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for engine in list(_engines):
+        engine._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

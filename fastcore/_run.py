@@ -1,0 +1,127 @@
+"""Runs a program as `python program` would, with fastcore in asyncore's place.
+
+It knows how an interpreter starts a program, and nothing of engines or loops.
+The program should not be able to tell: the same sys.argv, sys.path, __main__
+and exit status, and no frame of ours in a traceback.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import pkgutil
+import runpy
+import sys
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from types import CodeType, ModuleType, TracebackType
+from typing import NoReturn
+
+from fastcore._shim import install
+
+_SAFE_PATH = bool(getattr(sys.flags, "safe_path", False) or sys.flags.isolated)
+
+
+def run_script(path: str, args: list[str]) -> None:
+    """Run a script, or a folder or archive with a __main__.py."""
+    install()
+    sys.argv[:] = [path, *args]
+    full = os.path.abspath(path)
+    if _is_container(full):
+        # The interpreter puts these on the path even where it is "safe".
+        sys.path[0 : 0 if _SAFE_PATH else 1] = [full]
+        _run_module("__main__", alter_argv=False)
+        return
+    if not _SAFE_PATH:
+        sys.path[0] = os.path.dirname(os.path.realpath(full))
+    main = _fresh_main()
+    try:
+        code = _compile(full, main)
+        exec(code, main.__dict__)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        _hide_frames(error)
+        raise
+
+
+def run_module(name: str, args: list[str]) -> None:
+    """Run a module, or a package with a __main__.py, found on sys.path."""
+    install()
+    sys.argv[:] = ["-m", *args]
+    _run_module(name, alter_argv=True)
+
+
+def _run_module(name: str, alter_argv: bool) -> None:
+    _fresh_main()
+    try:
+        # What the interpreter itself calls for -m: same errors, same frames.
+        runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]
+    except SystemExit:
+        raise
+    except BaseException as error:
+        _hide_frames(error)
+        raise
+
+
+def _fresh_main() -> ModuleType:
+    """A __main__ as the interpreter makes it, in the place of our own."""
+    main = ModuleType("__main__")
+    names: dict[str, object] = {"__builtins__": builtins}
+    if sys.version_info < (3, 14):
+        names["__annotations__"] = {}
+    main.__dict__.update(names)
+    sys.modules["__main__"] = main
+    return main
+
+
+def _is_container(full: str) -> bool:
+    """Whether the import system takes this path for a folder of modules."""
+    return pkgutil.get_importer(full) is not None
+
+
+def _compile(full: str, main: ModuleType) -> CodeType:
+    """The script's code; fills in what __main__ knows of its file."""
+    try:
+        with io.open_code(full) as file:
+            compiled: CodeType | None = None
+            if full.endswith(".pyc"):
+                compiled = pkgutil.read_code(file)
+            source = file.read()
+    except OSError as error:
+        _cannot_open(full, error)
+    loader = SourceFileLoader if compiled is None else SourcelessFileLoader
+    main.__dict__.update(__file__=full, __loader__=loader("__main__", full))
+    if sys.version_info < (3, 15):
+        main.__dict__["__cached__"] = None
+    if compiled is not None:
+        return compiled
+    return compile(source, full, "exec", dont_inherit=True)
+
+
+def _cannot_open(full: str, error: OSError) -> NoReturn:
+    print(
+        f"{sys.executable}: can't open file {full!r}: [Errno {error.errno}] {error.strerror}",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
+
+def _hide_frames(error: BaseException) -> None:
+    """Let the traceback that ends the program start where the program does.
+
+    The interpreter reports the exception, and so keeps its own ways with exit
+    statuses and signals; only the hook it calls is wrapped, at the last moment,
+    because programs set and compare sys.excepthook themselves.
+    """
+    program: TracebackType | None = error.__traceback__
+    while program is not None and program.tb_frame.f_globals is globals():
+        program = program.tb_next
+    hook = sys.excepthook
+
+    def report(kind: type[BaseException], value: BaseException, _: TracebackType | None) -> None:
+        sys.excepthook = hook
+        sys.last_traceback = program
+        hook(kind, value.with_traceback(program), program)
+
+    sys.excepthook = report

@@ -1,0 +1,660 @@
+"""The drop-in for the standard library's asyncore, as it stood in Python 3.11.
+
+Every name of that module is here, with its signature and its behaviour, except for what
+docs/compatibility.md lists as mended.  Knows dispatchers; must not know kernels or engines.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from errno import (
+    EAGAIN,
+    EALREADY,
+    EBADF,
+    ECONNABORTED,
+    ECONNRESET,
+    EINPROGRESS,
+    EINVAL,
+    EISCONN,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    ENOTCONN,
+    EPIPE,
+    ESHUTDOWN,
+    EWOULDBLOCK,
+    errorcode,
+)
+from typing import Any
+
+from . import loop as _loop
+from ._engine import Channel
+from .loop import ExitNow
+
+_DISCONNECTED = frozenset({ECONNRESET, ENOTCONN, ESHUTDOWN, ECONNABORTED, EPIPE, EBADF})
+
+# accept() had nothing left to hold a connection in; it will again, later.
+_EXHAUSTED = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
+_REST_FIRST, _REST_LONGEST = 0.01, 1.0  # seconds
+
+# Kept by importlib.reload(), so that the channels are not forgotten.
+socket_map: dict[int, Any] = globals().get("socket_map", {})
+
+_reraised_exceptions = (ExitNow, KeyboardInterrupt, SystemExit)
+
+
+def _strerror(err: int) -> str:
+    try:
+        return os.strerror(err)
+    except (ValueError, OverflowError, NameError):
+        return errorcode.get(err, f"Unknown error {err}")
+
+
+# -- one object, one event ---------------------------------------------------------------
+
+
+def read(obj: Any) -> None:
+    """Tell `obj` that it can be read; its exceptions go to its handle_error()."""
+    try:
+        obj.handle_read_event()
+    except _reraised_exceptions:
+        raise
+    except:
+        obj.handle_error()
+
+
+def write(obj: Any) -> None:
+    """Tell `obj` that it can be written; its exceptions go to its handle_error()."""
+    try:
+        obj.handle_write_event()
+    except _reraised_exceptions:
+        raise
+    except:
+        obj.handle_error()
+
+
+def _exception(obj: Any) -> None:
+    try:
+        obj.handle_expt_event()
+    except _reraised_exceptions:
+        raise
+    except:
+        obj.handle_error()
+
+
+def readwrite(obj: Any, flags: int) -> None:
+    """Tell `obj` what the poll() flags say; a disconnect goes to its handle_close()."""
+    try:
+        if flags & select.POLLIN:
+            obj.handle_read_event()
+        if flags & select.POLLOUT:
+            obj.handle_write_event()
+        if flags & select.POLLPRI:
+            obj.handle_expt_event()
+        if flags & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+            obj.handle_close()
+    except OSError as error:
+        if error.errno in _DISCONNECTED:
+            obj.handle_close()
+        else:
+            obj.handle_error()
+    except _reraised_exceptions:
+        raise
+    except:
+        obj.handle_error()
+
+
+# -- the standard library's own turns, for those who call them directly -------------------
+
+
+def poll(timeout: float | None = 0.0, map: Any = None) -> None:
+    """Take one turn over `map` with select(), exactly as the standard library did.
+
+    `timeout` is in seconds.  loop() does not use it, unless a program has replaced it.
+    """
+    if map is None:
+        map = socket_map
+    if not map:
+        return
+    readers, writers, both = [], [], []
+    for fd, obj in list(map.items()):
+        wants_read = obj.readable()
+        wants_write = obj.writable()
+        if wants_read:
+            readers.append(fd)
+        if wants_write and not obj.accepting:
+            writers.append(fd)
+        if wants_read or wants_write:
+            both.append(fd)
+    if not both:
+        time.sleep(timeout)  # type: ignore[arg-type]
+        return
+    ready = select.select(readers, writers, both, timeout)
+    for fds, tell in zip(ready, (read, write, _exception), strict=True):
+        for fd in fds:
+            obj = map.get(fd)
+            if obj is not None:
+                tell(obj)
+
+
+def poll2(timeout: float | None = 0.0, map: Any = None) -> None:
+    """Take one turn over `map` with poll(), exactly as the standard library did.
+
+    `timeout` is in seconds.  loop() does not use it, unless a program has replaced it.
+    """
+    if map is None:
+        map = socket_map
+    milliseconds = None if timeout is None else int(timeout * 1000)
+    pollster = select.poll()
+    if not map:
+        return
+    for fd, obj in list(map.items()):
+        flags = 0
+        if obj.readable():
+            flags |= select.POLLIN | select.POLLPRI
+        if obj.writable() and not obj.accepting:
+            flags |= select.POLLOUT
+        if flags:
+            pollster.register(fd, flags)
+    for fd, flags in pollster.poll(milliseconds):
+        obj = map.get(fd)
+        if obj is not None:
+            readwrite(obj, flags)
+
+
+poll3 = poll2  # an old name
+
+
+def _replaceable() -> tuple[Any, ...]:
+    """What a program may have replaced so that the loop must be the standard library's."""
+    return (
+        poll, poll2, read, write, readwrite, _exception,
+        select, getattr(select, "select", None), getattr(select, "poll", None),
+    )  # fmt: skip
+
+
+_AS_IMPORTED = _replaceable()
+
+
+def loop(
+    timeout: float | None = 30.0,
+    use_poll: bool = False,
+    map: Any = None,
+    count: float | None = None,
+) -> None:
+    """Serve the channels of `map` until it is empty, or for `count` turns.
+
+    A turn waits at most `timeout` seconds (None: without limit).  `map` defaults to socket_map.
+    `use_poll` no longer chooses the kernel's mechanism (see fastcore.pollers); with it a handler's
+    disconnect error goes to handle_close(), without it to handle_error(), as ever.  Raises what
+    a channel's handle_error() raises, and ExitNow, KeyboardInterrupt and SystemExit.
+    """
+    if map is None:
+        map = socket_map
+    by_poll = bool(use_poll) and hasattr(select, "poll")
+    if _replaceable() != _AS_IMPORTED:
+        _loop_over(poll2 if by_poll else poll, timeout, map, count)
+        return
+    if not map or (count is not None and not count > 0):
+        return
+    if timeout is not None and timeout < 0:
+        if not by_poll:
+            raise ValueError("timeout must be non-negative")
+        timeout = None
+    _loop.get_loop(map)._watch(timeout, count, True, False, False, by_poll)
+
+
+def _loop_over(
+    turn: Callable[[float | None, Any], None], timeout: float | None, map: Any, count: float | None
+) -> None:
+    """Drive turns that are not ours: a patched poll(), or a patched select module."""
+    while map and (count is None or count > 0):
+        turn(timeout, map)
+        if count is not None:
+            count -= 1
+
+
+class dispatcher(Channel):
+    """A channel around a socket: override its handlers, and `readable()` and `writable()`.
+
+    `sock` is a connected socket (it is made non-blocking) or None; `map` is the map to stand in
+    (default: socket_map).  Raises the OSError of a socket that is broken.
+    """
+
+    debug = False
+    connected = False
+    accepting = False
+    connecting = False
+    closing = False
+    addr: Any = None
+    ignore_log_types: Any = frozenset({"warning"})
+
+    # The loop lives as long as a channel of its map does; see loop.py.
+    _fastcore_loop: _loop.Loop | None = None
+    _fastcore_rest = 0.0
+
+    def __init__(self, sock: Any = None, map: Any = None) -> None:
+        self._map = socket_map if map is None else map
+        self._fileno = None
+        if not sock:
+            self.socket = None
+            return
+        sock.setblocking(False)
+        self.set_socket(sock, map)
+        self.connected = True
+        try:
+            self.addr = sock.getpeername()
+        except OSError as error:
+            if error.errno not in (ENOTCONN, EINVAL):
+                self.del_channel(map)
+                raise
+            self.connected = False
+
+    def __repr__(self) -> str:
+        status = [f"{type(self).__module__}.{type(self).__qualname__}"]
+        if self.accepting and self.addr:
+            status.append("listening")
+        elif self.connected:
+            status.append("connected")
+        if self.addr is not None:
+            try:
+                status.append("%s:%d" % self.addr)
+            except TypeError:
+                status.append(repr(self.addr))
+        return f"<{' '.join(status)} at {id(self):#x}>"
+
+    def add_channel(self, map: Any = None) -> None:
+        """Stand in `map` (default: the channel's own) under the socket's descriptor."""
+        if map is None:
+            map = self._map
+        map[self._fileno] = self
+        self._fastcore_loop = own = _loop.get_loop(map)
+        own._attach(self._fileno, self)
+
+    def del_channel(self, map: Any = None) -> None:
+        """Leave `map` (default: the channel's own)."""
+        fd = self._fileno
+        if map is None:
+            map = self._map
+        if map is not None and fd is not None:
+            if fd in map:
+                del map[fd]
+            known = _loop._loops.get(id(map))
+            if known is not None:
+                known._detach(fd)
+        self._fileno = None
+
+    def create_socket(
+        self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM
+    ) -> None:
+        """Make a non-blocking socket and stand in the map with it."""
+        self.family_and_type = family, type
+        sock = socket.socket(family, type)
+        sock.setblocking(False)
+        self.set_socket(sock)
+
+    def set_socket(self, sock: Any, map: Any = None) -> None:
+        """Use `sock` from now on and stand in the map with it."""
+        self.socket = sock
+        self._fileno = sock.fileno()
+        self.add_channel(map)
+
+    def set_reuse_addr(self) -> None:
+        """Allow the address of a socket that was closed a moment ago, where the system can."""
+        try:
+            known = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, known | 1)
+        except OSError:
+            pass
+
+    # -- what sockets do -------------------------------------------------------------------
+
+    def listen(self, num: int) -> Any:
+        """Listen, with a backlog of `num` connections."""
+        self.accepting = True
+        self._fastcore_touch()
+        return self.socket.listen(num)
+
+    def bind(self, addr: Any) -> Any:
+        """Bind the socket to `addr`."""
+        self.addr = addr
+        return self.socket.bind(addr)
+
+    def connect(self, address: Any) -> None:
+        """Begin to connect; handle_connect() tells when it is done.  Raises OSError."""
+        self.connected = False
+        self.connecting = True
+        err = self.socket.connect_ex(address)
+        self._fastcore_touch()
+        if err in (EINPROGRESS, EALREADY, EWOULDBLOCK) or (err == EINVAL and os.name == "nt"):
+            self.addr = address
+        elif err in (0, EISCONN):
+            self.addr = address
+            self.handle_connect_event()
+        else:
+            raise OSError(err, errorcode.get(err, _strerror(err)))
+
+    def accept(self) -> tuple[Any, Any] | None:
+        """Return the new socket and its address, or None where there is none after all.
+
+        Where the system has no descriptor or memory left, raises the OSError; in a loop the
+        channel then rests for a moment instead of being closed (10 ms, doubling up to 1 s).
+        """
+        try:
+            conn, addr = self.socket.accept()
+        except TypeError:
+            return None
+        except OSError as error:
+            if error.errno in (EWOULDBLOCK, ECONNABORTED, EAGAIN):
+                return None
+            if error.errno in _EXHAUSTED:
+                self._fastcore_rest_from_accepting(error)
+            raise
+        if self._fastcore_rest:
+            self._fastcore_rest = 0.0
+        return conn, addr
+
+    def close(self) -> None:
+        """Leave the map and close the socket; closing again does nothing."""
+        self.connected = False
+        self.accepting = False
+        self.connecting = False
+        self.del_channel()
+        if self.socket is not None:
+            try:
+                self.socket.close()
+            except OSError as error:
+                if error.errno not in (ENOTCONN, EBADF):
+                    raise
+
+    def _fastcore_touch(self) -> None:
+        """Tell the loop that what this channel wants may have changed."""
+        known = self._fastcore_loop
+        if known is not None and self._fileno is not None:
+            known._touch(self._fileno, self)
+
+    def _fastcore_rest_from_accepting(self, error: OSError) -> None:
+        known = self._fastcore_loop
+        if known is None or self._fileno is None:
+            return
+        if not self._fastcore_rest:
+            self.log_info(f"cannot accept for now, will try again: {error}", "error")
+        self._fastcore_rest = min(self._fastcore_rest * 2 or _REST_FIRST, _REST_LONGEST)
+        known._rest(self._fileno, self, self._fastcore_rest)
+
+    # -- events ----------------------------------------------------------------------------
+
+    def handle_connect_event(self) -> None:
+        """Find out how the connecting went: handle_connect(), or the OSError is raised."""
+        err = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if err != 0:
+            raise OSError(err, _strerror(err))
+        self.handle_connect()
+        self.connected = True
+        self.connecting = False
+
+    def handle_expt_event(self) -> None:
+        """Tell an error from urgent data: handle_close() or handle_expt()."""
+        if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0:
+            self.handle_close()
+        else:
+            self.handle_expt()
+
+    def handle_error(self) -> None:
+        """Log the exception that is being handled, and close."""
+        _where, kind, value, trace = compact_traceback()
+        try:
+            name = repr(self)
+        except:
+            name = "<__repr__(self) failed for object at %0x>" % id(self)
+        self.log_info(
+            f"uncaptured python exception, closing channel {name} ({kind}:{value} {trace})",
+            "error",
+        )
+        self.handle_close()
+
+    def handle_expt(self) -> None:
+        """Urgent data has arrived; override it."""
+        self.log_info("unhandled incoming priority event", "warning")
+
+    def handle_read(self) -> None:
+        """There is something to read; override it."""
+        self.log_info("unhandled read event", "warning")
+
+    def handle_write(self) -> None:
+        """There is room to write; override it."""
+        self.log_info("unhandled write event", "warning")
+
+    def handle_connect(self) -> None:
+        """The connection stands; override it."""
+        self.log_info("unhandled connect event", "warning")
+
+    def handle_accept(self) -> None:
+        """A connection waits: accept it and pass it to handle_accepted()."""
+        pair = self.accept()
+        if pair is not None:
+            self.handle_accepted(*pair)
+
+    def handle_accepted(self, sock: Any, addr: Any) -> None:
+        """A connection was accepted; override it."""
+        sock.close()
+        self.log_info("unhandled accepted event", "warning")
+
+    def handle_close(self) -> None:
+        """The connection is gone: close."""
+        self.log_info("unhandled close event", "warning")
+        self.close()
+
+    # -- logging ---------------------------------------------------------------------------
+
+    def log(self, message: Any) -> None:
+        """Log a hit, to stderr."""
+        sys.stderr.write(f"log: {message!s}\n")
+
+    def log_info(self, message: Any, type: str = "info") -> None:
+        """Print a message, unless its type is in `ignore_log_types`."""
+        if type not in self.ignore_log_types:
+            print(f"{type}: {message}")
+
+    # There before __init__, so that close() works without it; last, because the module's name
+    # must be free in the methods' defaults above.
+    _fileno: int | None = None
+    _map: Any = None
+    socket: Any = None
+
+
+def _as_bytes(data: Any) -> bytes:
+    """Return a copy that no owner of a buffer can change; TypeError where it is none."""
+    return data if type(data) is bytes else bytes(memoryview(data))
+
+
+class dispatcher_with_send(dispatcher):
+    """A dispatcher whose send() never loses anything: what is left waits in `out_buffer`."""
+
+    _fastcore_out: bytes | bytearray = b""
+    _fastcore_sent = 0
+
+    def __init__(self, sock: Any = None, map: Any = None) -> None:
+        dispatcher.__init__(self, sock, map)
+        self.out_buffer = b""
+
+    @property
+    def out_buffer(self) -> bytes:
+        """What waits to be sent, as bytes; may be assigned."""
+        waiting = self._fastcore_out
+        if self._fastcore_sent or not isinstance(waiting, bytes):
+            waiting = bytes(memoryview(waiting)[self._fastcore_sent :])
+            self._fastcore_out, self._fastcore_sent = waiting, 0
+        return waiting
+
+    @out_buffer.setter
+    def out_buffer(self, data: Any) -> None:
+        self._fastcore_out, self._fastcore_sent = _as_bytes(data), 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # A class attribute of that name would hide the property: it is the initial value.
+        super().__init_subclass__(**kwargs)
+        if isinstance(cls.__dict__.get("out_buffer"), (bytes, bytearray)):
+            cls._fastcore_out = bytes(cls.__dict__["out_buffer"])
+            del cls.out_buffer
+
+    def initiate_send(self) -> None:
+        """Send a part of what waits, as much as the kernel takes."""
+        waiting, start = self._fastcore_out, self._fastcore_sent
+        chunk = bytes(memoryview(waiting)[start : start + 65536])
+        sent = dispatcher.send(self, chunk)
+        if not sent or self._fastcore_out is not waiting:
+            return
+        start += sent
+        if start >= len(waiting):
+            self._fastcore_out, self._fastcore_sent = b"", 0
+        elif isinstance(waiting, bytearray) and start > len(waiting) // 2:
+            del waiting[:start]
+            self._fastcore_sent = 0
+        else:
+            self._fastcore_sent = start
+
+    def handle_write(self) -> None:
+        """Send more of what waits."""
+        self.initiate_send()
+
+    def writable(self) -> Any:
+        """Want to write while connecting, and while something waits."""
+        return (not self.connected) or len(self._fastcore_out) - self._fastcore_sent
+
+    def send(self, data: Any) -> None:  # type: ignore[override]
+        """Send `data`; what the kernel does not take now is kept and sent later."""
+        if self.debug:
+            self.log_info(f"sending {data!r}")
+        if not self._fastcore_out:
+            self._fastcore_out = _as_bytes(data)
+        else:
+            if isinstance(self._fastcore_out, bytes):
+                self._fastcore_out = bytearray(self._fastcore_out)
+            self._fastcore_out += _as_bytes(data)
+        self.initiate_send()
+        self._fastcore_touch()
+
+
+# -- helpers -----------------------------------------------------------------------------
+
+
+def compact_traceback() -> tuple[tuple[str, str, str], Any, Any, str]:
+    """Return where the active exception was raised, its type, its value and its path.
+
+    Raises AssertionError where no exception is being handled.
+    """
+    kind, value, trace = sys.exc_info()
+    if not trace:
+        raise AssertionError("traceback does not exist")
+    steps = []
+    while trace:
+        code = trace.tb_frame.f_code
+        steps.append((code.co_filename, code.co_name, str(trace.tb_lineno)))
+        trace = trace.tb_next
+    return steps[-1], kind, value, " ".join("[%s|%s|%s]" % step for step in steps)
+
+
+def close_all(map: Any = None, ignore_all: bool = False) -> None:
+    """Close every channel of `map` (default: socket_map) and empty it.
+
+    The first exception, other than that of a closed descriptor, is raised when all were
+    tried; with `ignore_all` it is not.  ExitNow, KeyboardInterrupt and SystemExit are raised at
+    once.  The map is empty afterwards in any case.
+    """
+    if map is None:
+        map = socket_map
+    first: BaseException | None = None
+    try:
+        for channel in list(map.values()):
+            try:
+                channel.close()
+            except _reraised_exceptions:
+                raise
+            except BaseException as error:
+                closed = isinstance(error, OSError) and error.errno == EBADF
+                if first is None and not closed and not ignore_all:
+                    first = error
+    finally:
+        map.clear()
+        known = _loop._loops.get(id(map))
+        if known is not None and not known.running:
+            known._release_if_idle()
+    if first is not None:
+        raise first
+
+
+if os.name == "posix":
+
+    class file_wrapper:
+        """What a dispatcher needs of a socket, around a duplicate of the descriptor `fd`."""
+
+        def __init__(self, fd: int) -> None:
+            self.fd = os.dup(fd)
+
+        def __del__(self) -> None:
+            if self.fd >= 0:
+                warnings.warn(f"unclosed file {self!r}", ResourceWarning, source=self)
+            self.close()
+
+        def recv(self, *args: Any) -> bytes:
+            """Read from the file, as os.read()."""
+            return os.read(self.fd, *args)
+
+        def send(self, *args: Any) -> int:
+            """Write to the file, as os.write()."""
+            return os.write(self.fd, *args)
+
+        def getsockopt(self, level: int, optname: int, buflen: int | None = None) -> int:
+            """Answer that there is no error; nothing else can be asked (NotImplementedError)."""
+            if level == socket.SOL_SOCKET and optname == socket.SO_ERROR and not buflen:
+                return 0
+            raise NotImplementedError("a file has no socket option but SO_ERROR")
+
+        read = recv
+        write = send
+
+        def close(self) -> None:
+            """Close the file; closing again does nothing."""
+            if self.fd < 0:
+                return
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+        def fileno(self) -> int:
+            """Return the descriptor, -1 after close()."""
+            return self.fd
+
+    class file_dispatcher(dispatcher):
+        """A dispatcher around a file: a pipe, a terminal, a plain file.
+
+        `fd` is a descriptor or a file object; it is duplicated and made non-blocking.
+        """
+
+        def __init__(self, fd: Any, map: Any = None) -> None:
+            dispatcher.__init__(self, None, map)
+            self.connected = True
+            if hasattr(fd, "fileno"):
+                fd = fd.fileno()
+            self.set_file(fd)
+            os.set_blocking(fd, False)
+
+        def set_file(self, fd: int) -> None:
+            """Use a duplicate of `fd` from now on and stand in the map with it."""
+            self.socket = file_wrapper(fd)
+            self._fileno = self.socket.fileno()
+            self.add_channel()
+
+
+def _current_map() -> Any:
+    return socket_map
+
+
+_loop._default_map = _current_map

@@ -1,0 +1,139 @@
+"""How the extension fastcore._engine_c is built, and nothing else.
+
+The metadata is in pyproject.toml.  FASTCORE_BUILD decides what happens to the
+extension:
+
+    auto      (default) build it; where that fails, warn and go on without it
+    require   any failure ends the build
+    skip      leave it out
+
+FASTCORE_KQUEUE_CFLAGS and FASTCORE_KQUEUE_LIBS add a kqueue that is not part
+of the system (a libkqueue on Linux).  Which pollers a platform has is decided
+in C: this file may run on another machine than the compiler does.
+"""
+
+import os
+import platform
+import shlex
+import sys
+from pathlib import Path
+from textwrap import shorten
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+MODES = ("auto", "require", "skip")
+POLLERS = ("poller_epoll", "poller_kqueue", "poller_poll", "poller_select")
+# Where an installation without the extension says why: `python -m fastcore
+# info` shows it, because pip shows the output of successful builds to nobody.
+NOTE = Path("fastcore", "_no_extension.txt")
+
+
+def build_mode() -> str:
+    mode = os.environ.get("FASTCORE_BUILD") or "auto"
+    if mode not in MODES:
+        sys.exit(f"FASTCORE_BUILD={mode!r}: choose from {', '.join(MODES)}")
+    if mode == "auto" and platform.python_implementation() != "CPython":
+        return "skip"  # an emulated C interface is slower than the Python engine
+    return mode
+
+
+def engine_extension() -> Extension:
+    cflags = shlex.split(os.environ.get("FASTCORE_KQUEUE_CFLAGS", ""))
+    libs = shlex.split(os.environ.get("FASTCORE_KQUEUE_LIBS", ""))
+    extension = Extension(
+        "fastcore._engine_c",
+        sources=["src/engine.pyx", "src/poller.c", *(f"src/{name}.c" for name in POLLERS)],
+        depends=sorted(path.as_posix() for path in Path("src").glob("*.[hp]*")),
+        include_dirs=["src"],
+        define_macros=[("FASTCORE_HAVE_KQUEUE", "1")] if cflags or libs else [],
+        libraries=["ws2_32"] if sys.platform == "win32" else [],
+        extra_compile_args=cflags,
+        extra_link_args=libs,
+        language="c",
+    )
+    # Read by Cython's half of build_ext.
+    extension.cython_c_in_temp = True
+    extension.cython_directives = {
+        "language_level": 3,
+        "binding": True,
+        "auto_pickle": False,
+        "embedsignature": False,
+    }
+    return extension
+
+
+class BuildExtension(build_ext):
+    """build_ext that knows the three modes."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        # Time stamps say nothing of changed flags, compilers or Cythons.
+        self.force = True
+
+    def run(self) -> None:
+        note = Path(self.build_lib, NOTE)
+        note.unlink(missing_ok=True)
+        if MODE == "skip":
+            self.leave_out("it was built with FASTCORE_BUILD=skip")
+            return
+        try:
+            import Cython.Compiler.Main  # noqa: F401  (else a missing engine.c is reported)
+
+            super().run()
+        except Exception as error:
+            # The compiler's own words are above; the command line may be long.
+            reason = shorten(f"{type(error).__name__}: {error}", 100)
+            if MODE == "require":
+                raise SystemExit(
+                    f"fastcore: FASTCORE_BUILD=require, and the C extension cannot be built: "
+                    f"{reason}\nIt needs a C compiler, Python's headers and Cython."
+                ) from error
+            warn(reason)
+            self.leave_out(f"its build failed ({reason})")
+
+    def leave_out(self, reason: str) -> None:
+        """Go on as a pure Python distribution."""
+        for extension in self.extensions or ():
+            # An earlier build in this folder may have left one.
+            Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
+        self.extensions = []
+        self.distribution.ext_modules = None
+        note = Path(self.build_lib, NOTE)
+        if not (self.inplace or self.editable_mode):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(reason + "\n", encoding="utf-8")
+
+
+class BuildWheel(bdist_wheel):
+    """bdist_wheel that names the wheel after the build, not before."""
+
+    def run(self) -> None:
+        if not self.skip_build:
+            self.run_command("build")
+            self.skip_build = True  # the installation step would build again
+        # Only now is it known whether there is an extension: without one the
+        # wheel serves every platform and has to say so.
+        self.root_is_pure = not self.distribution.has_ext_modules()
+        super().run()
+
+
+def warn(reason: str) -> None:
+    line = "*" * 72
+    print(
+        f"{line}\nWARNING: the C extension of fastcore could not be built:\n  {reason}\n"
+        "fastcore is installed without it and will run on its Python engine, which\n"
+        "behaves the same and is slower.  With a C compiler and Python's headers\n"
+        "installed, FASTCORE_BUILD=require shows the failure in full.\n" + line,
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+MODE = build_mode()
+
+setup(
+    ext_modules=[engine_extension()],
+    cmdclass={"build_ext": BuildExtension, "bdist_wheel": BuildWheel},
+)

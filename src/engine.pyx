@@ -1,0 +1,1190 @@
+"""The accelerated engine: interest bookkeeping, waiting, dispatch and timers in C.
+
+The mirror of `fastcore/_engine_py.py`, name by name and in the same order: that file is the
+specification and says why things are as they are; comments here are about C alone.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from cpython.object cimport PyObject
+from libc.errno cimport errno
+from libc.math cimport INFINITY, fmod, isnan
+from libc.stdint cimport int64_t, uint32_t
+from libc.stdlib cimport free, malloc
+
+import os
+import socket
+import weakref
+from collections import deque
+from errno import (
+    EBADF,
+    ECONNABORTED,
+    ECONNRESET,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    ENOTCONN,
+    EPIPE,
+    ESHUTDOWN,
+    EWOULDBLOCK,
+)
+
+
+cdef extern from "poller.h" nogil:
+    ctypedef int poller_fd
+    enum:
+        POLLER_READ
+        POLLER_WRITE
+        POLLER_URGENT
+        POLLER_ERROR
+        POLLER_HANGUP
+        POLLER_INVALID
+    ctypedef struct poller_token:
+        uint32_t index
+        uint32_t generation
+    ctypedef struct poller_event:
+        poller_token token
+        int mask
+    ctypedef struct poller:
+        pass
+    ctypedef struct poller_kind:
+        const char *name
+        poller *(*open)() noexcept nogil
+        void (*close)(poller *) noexcept nogil
+        int (*set)(poller *, poller_fd, poller_token, int, int) noexcept nogil
+        int (*wait)(poller *, int64_t, poller_event *, int) noexcept nogil
+        int (*fileno)(poller *) noexcept nogil
+    ctypedef struct poller_query:
+        poller_fd fd
+        int mask
+    const poller_kind **poller_kinds
+    const poller_kind *poller_find(const char *)
+    int poller_query_now(poller_query *, int) noexcept
+
+
+cdef extern from "engine_support.h" nogil:
+    double engine_monotonic()
+    Py_ssize_t engine_recv(poller_fd, char *, size_t) noexcept
+    Py_ssize_t engine_send(poller_fd, const char *, size_t) noexcept
+    int ENGINE_NEVER_BLOCKS
+    const char *ENGINE_COMPILER
+    const char *ENGINE_KQUEUE
+
+
+cdef extern from *:
+    """
+    static inline unsigned int engine_type_version(PyObject *type)
+    {
+        return ((PyTypeObject *)type)->tp_version_tag;
+    }
+    """
+    unsigned int engine_type_version(PyObject *)
+    unsigned long CYTHON_HEX_VERSION
+    PyObject *PyDict_GetItemWithError(object, object) except? NULL
+
+
+name = "c"
+
+build_info = {
+    "cython": f"{CYTHON_HEX_VERSION >> 24}.{CYTHON_HEX_VERSION >> 16 & 255}.{CYTHON_HEX_VERSION >> 8 & 255}",
+    "compiler": (<bytes> ENGINE_COMPILER).decode(),
+    "kqueue": (<bytes> ENGINE_KQUEUE).decode(),
+}
+
+DISCONNECTED = frozenset({ECONNRESET, ENOTCONN, ESHUTDOWN, ECONNABORTED, EPIPE, EBADF})
+EXHAUSTED = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
+
+cdef int _READ = POLLER_READ
+cdef int _WRITE = POLLER_WRITE
+cdef int _READABLE = POLLER_READ | POLLER_HANGUP | POLLER_ERROR
+cdef int _WRITABLE = POLLER_WRITE | POLLER_ERROR
+
+SWEEP_SHARE = 15
+SWEEP_ALWAYS = 16
+
+# How many events one wait takes at most, and how much one recv() reads without an own buffer.
+cdef enum:
+    BATCH = 256
+    RECEIVED = 65536
+
+_socket_class = socket.socket
+_plain_fileno = super(socket.socket, socket.socket).fileno
+_wouldblock = EWOULDBLOCK
+
+
+def pollers():
+    """Return the names of the pollers this platform has, best first."""
+    names = []
+    cdef int position = 0
+    while poller_kinds[position] != NULL:
+        names.append((<bytes> poller_kinds[position].name).decode())
+        position += 1
+    return tuple(names)
+
+
+# -- plain sockets, read and written without going through the socket object --------------
+
+cdef unsigned int _known_version = 0
+cdef bint _socket_is_plain = False
+cdef char _received[RECEIVED]
+
+
+cdef bint _is_plain(object sock) except -1:
+    """Whether `sock` is a standard socket whose methods nobody has replaced."""
+    global _known_version, _socket_is_plain
+    if <object> type(sock) is not _socket_class or not ENGINE_NEVER_BLOCKS:
+        return False
+    cdef unsigned int version = engine_type_version(<PyObject *> _socket_class)
+    if version == 0 or version != _known_version:
+        base = _socket_class.__mro__[1]
+        _socket_is_plain = (
+            base.__module__ == "_socket"
+            and _socket_class.recv is base.recv
+            and _socket_class.send is base.send
+            and _socket_class.fileno is base.fileno
+        )
+        _known_version = engine_type_version(<PyObject *> _socket_class)
+    return _socket_is_plain
+
+
+cdef class Channel:
+    """What every dispatcher inherits: the part of it that must be fast."""
+
+    def readable(self):
+        """Say whether the channel wants to read; asked by the loop.  Default: True."""
+        return True
+
+    def writable(self):
+        """Say whether the channel wants to write; asked by the loop.  Default: True."""
+        return True
+
+    def recv(self, buffer_size):
+        """Read at most `buffer_size` bytes; `b""` after the end, when handle_close() has run.
+
+        Raises BlockingIOError where nothing is there, and OSError for what is not a disconnect.
+        """
+        sock = self.socket
+        cdef Py_ssize_t got
+        try:
+            if type(buffer_size) is int and 0 < buffer_size <= RECEIVED and _is_plain(sock):
+                got = engine_recv(_plain_fileno(sock), _received, buffer_size)
+                if got > 0:
+                    return PyBytes_FromStringAndSize(_received, got)
+                if got == 0:
+                    data = b""
+                elif errno == _wouldblock:
+                    data = sock.recv(buffer_size)  # its error, or its time-out
+                else:
+                    PyErr_SetFromErrno(OSError)
+            else:
+                data = sock.recv(buffer_size)
+        except OSError as error:
+            if error.errno not in DISCONNECTED:
+                raise
+            data = b""
+        if not data:
+            self.handle_close()
+            return b""
+        return data
+
+    def send(self, data):
+        """Send what the kernel takes of `data`; return how many bytes (0: none now, or closed)."""
+        sock = self.socket
+        cdef Py_ssize_t sent
+        try:
+            if type(data) is bytes and _is_plain(sock):
+                sent = engine_send(_plain_fileno(sock), <bytes> data, len(<bytes> data))
+                if sent >= 0:
+                    return sent
+                if errno != _wouldblock:
+                    PyErr_SetFromErrno(OSError)
+            return sock.send(data)
+        except OSError as error:
+            if error.errno == EWOULDBLOCK:
+                return 0
+            if error.errno not in DISCONNECTED:
+                raise
+        self.handle_close()
+        return 0
+
+    def handle_read_event(self):
+        """Turn readiness to read into handle_accept(), handle_connect() or handle_read()."""
+        if self.accepting:
+            self.handle_accept()
+            return
+        if not self.connected and self.connecting:
+            self.handle_connect_event()
+        self.handle_read()
+
+    def handle_write_event(self):
+        """Turn readiness to write into handle_connect() and handle_write()."""
+        if self.accepting:
+            return
+        if not self.connected and self.connecting:
+            self.handle_connect_event()
+        self.handle_write()
+
+
+cdef class Engine  # forward
+
+
+@cython.freelist(64)
+cdef class Handle:
+    """A callback that was asked for: `cancel()` forgets it, `when` is its loop time in seconds.
+
+    `when` is None for a callback that runs as soon as possible.
+    """
+
+    cdef Engine _engine
+    cdef readonly object when
+    cdef readonly bint cancelled
+    cdef object _interval
+    cdef object _callback
+    cdef tuple _args
+
+    def __init__(self, Engine engine, when, interval, callback, tuple args):
+        self._engine = engine
+        self.when = when
+        self._interval = interval
+        self._callback = callback
+        self._args = args
+        self.cancelled = False
+
+    def cancel(self):
+        """Forget the callback; does nothing where it has run or was cancelled before."""
+        if self.cancelled or self._callback is None:
+            return
+        self.cancelled = True
+        self._callback = None
+        self._args = ()
+        if self.when is not None:
+            self._engine._timer_cancelled()
+
+    def __repr__(self):
+        state = "cancelled" if self.cancelled else repr(self._callback)
+        return f"<Handle when={self.when} {state}>"
+
+
+cdef class _Registration:
+    """One entry of the map as the engine last saw it, and what the kernel was told."""
+
+    cdef object fd
+    cdef object obj
+    cdef poller_token token
+    cdef int want
+    cdef int kernel
+    cdef bint touched
+    cdef bint resting
+    cdef bint gone
+
+    cdef poller_fd number(self) except? -2:
+        return self.fd
+
+
+cdef class _Timer:
+    """An entry of the heap of timers."""
+
+    cdef double when
+    cdef long long count
+    cdef Handle handle
+
+
+cdef inline bint _before(_Timer one, _Timer other):
+    return one.when < other.when or (one.when == other.when and one.count < other.count)
+
+
+cdef void _heap_push(list heap, _Timer entry):
+    heap.append(entry)
+    _heap_up(heap, len(heap) - 1)
+
+
+cdef void _heap_up(list heap, Py_ssize_t position):
+    cdef _Timer entry = <_Timer> heap[position]
+    cdef Py_ssize_t parent
+    while position > 0:
+        parent = (position - 1) >> 1
+        if not _before(entry, <_Timer> heap[parent]):
+            break
+        heap[position] = heap[parent]
+        position = parent
+    heap[position] = entry
+
+
+cdef void _heap_down(list heap, Py_ssize_t position):
+    cdef _Timer entry = <_Timer> heap[position]
+    cdef Py_ssize_t size = len(heap)
+    cdef Py_ssize_t child = 2 * position + 1
+    while child < size:
+        if child + 1 < size and _before(<_Timer> heap[child + 1], <_Timer> heap[child]):
+            child += 1
+        if not _before(<_Timer> heap[child], entry):
+            break
+        heap[position] = heap[child]
+        position = child
+        child = 2 * position + 1
+    heap[position] = entry
+
+
+cdef _Timer _heap_pop(list heap):
+    cdef _Timer last = <_Timer> heap.pop()
+    if not heap:
+        return last
+    cdef _Timer first = <_Timer> heap[0]
+    heap[0] = last
+    _heap_down(heap, 0)
+    return first
+
+
+cdef class Engine:
+    """The loop over one map.  `Loop` in loop.py is its public face.
+
+    `map` holds the channels by descriptor and may be changed by anyone at any time; `poller` names
+    a kernel mechanism; `strict` asks every channel on every turn.
+    """
+
+    passed_through = (KeyboardInterrupt, SystemExit)
+
+    cdef object __weakref__
+    cdef readonly object map
+    cdef readonly str poller
+    cdef bint _strict
+    cdef dict _registrations
+    cdef list _touched
+    cdef const poller_kind *_kind
+    cdef poller *_poller
+    cdef object _wake_receiver
+    cdef object _wake_sender
+    cdef poller_fd _wake_fd
+    cdef bint _wake_pending
+    cdef bint _woken
+    cdef int _waiting
+    cdef list _forgotten
+    cdef bint _exposed
+    cdef readonly bint _closed
+    cdef bint _stopping
+    cdef int _depth
+    cdef bint _reports
+    cdef bint _disconnect_closes
+    cdef long long _batch
+    cdef uint32_t _generation
+    cdef bint _sweep_wanted
+    cdef double _sweep_due
+    cdef list _timers
+    cdef long long _timer_count
+    cdef Py_ssize_t _cancelled
+    cdef object _ready
+    cdef long long _turns, _events, _sweeps, _changes
+
+    def __init__(self, map, str poller, bint strict):
+        self._kind = poller_find(poller.encode())
+        if self._kind == NULL:
+            raise ValueError(f"no poller {poller!r} here; there are: {', '.join(pollers())}")
+        self.map = map
+        self.poller = poller
+        self._strict = strict
+        self._registrations = {}
+        self._touched = []
+        self._wake_receiver = self._wake_sender = None
+        self._wake_fd = -1
+        self._forgotten = []
+        self._timers = []
+        self._ready = deque()
+        _engines.add(self)
+
+    def __dealloc__(self):
+        # The wake-up sockets close themselves only in a program that ignores warnings.
+        if self._poller != NULL:
+            self._kind.close(self._poller)
+            self._poller = NULL
+
+    def __del__(self):
+        self._release()
+
+    # -- callbacks and timers ------------------------------------------------------------
+
+    def time(self):
+        """Return the loop's clock in seconds (monotonic, with an arbitrary zero)."""
+        return engine_monotonic()
+
+    def call_soon(self, callback, *args):
+        """Run `callback(*args)` in the next turn; return its Handle."""
+        handle = self._handle(None, None, callback, args)
+        self._ready.append(handle)
+        if self._waiting:
+            self.wakeup()
+        return handle
+
+    def call_soon_threadsafe(self, callback, *args):
+        """As call_soon(), from any thread or signal handler; wakes a wait that blocks."""
+        handle = self._handle(None, None, callback, args)
+        self._ready.append(handle)
+        self.wakeup()
+        return handle
+
+    def call_later(self, delay, callback, *args):
+        """Run `callback(*args)` once, `delay` seconds from now; return its Handle."""
+        return self.call_at(engine_monotonic() + delay, callback, *args)
+
+    def call_at(self, when, callback, *args):
+        """Run `callback(*args)` once, at `when` in seconds of time(); return its Handle."""
+        if isnan(when):
+            raise ValueError("a timer needs a time, not NaN")
+        handle = self._handle(float(when), None, callback, args)
+        self._schedule(handle)
+        return handle
+
+    def call_every(self, interval, callback, *args):
+        """Run `callback(*args)` every `interval` seconds (> 0) until its Handle is cancelled.
+
+        The beats stay where they were laid; beats that were missed are left out.
+        """
+        if not 0 < interval < INFINITY:
+            raise ValueError(f"the interval must be positive and finite, not {interval!r}")
+        handle = self._handle(engine_monotonic() + interval, float(interval), callback, args)
+        self._schedule(handle)
+        return handle
+
+    def next_deadline(self):
+        """Return the loop time at which run_once() has something to do by itself, or None."""
+        if self._ready or self._wake_pending:
+            return engine_monotonic()
+        cdef double deadline = self._next_timer()
+        if self._sweep_wanted and self._registrations:
+            deadline = min(deadline, self._sweep_due)
+        return None if deadline == INFINITY else deadline
+
+    cdef Handle _handle(self, when, interval, callback, tuple args):
+        if self._closed:
+            raise RuntimeError("the loop is closed")
+        if not callable(callback):
+            raise TypeError(f"a callback must be callable, not {callback!r}")
+        self._keep()
+        return Handle(self, when, interval, callback, args)
+
+    cdef int _schedule(self, Handle handle) except -1:
+        cdef _Timer entry = _Timer.__new__(_Timer)
+        self._timer_count += 1
+        entry.when = handle.when
+        entry.count = self._timer_count
+        entry.handle = handle
+        _heap_push(self._timers, entry)
+        if self._waiting:
+            self.wakeup()
+        return 0
+
+    cdef int _timer_cancelled(self) except -1:
+        cdef Py_ssize_t position
+        self._cancelled += 1
+        if self._cancelled > 64 and self._cancelled > len(self._timers) // 2:
+            self._timers = [
+                entry for entry in self._timers if not (<_Timer> entry).handle.cancelled
+            ]
+            for position in range(len(self._timers) // 2 - 1, -1, -1):
+                _heap_down(self._timers, position)
+            self._cancelled = 0
+        return 0
+
+    cdef double _next_timer(self):
+        while self._timers and (<_Timer> self._timers[0]).handle.cancelled:
+            _heap_pop(self._timers)
+            self._cancelled = max(0, self._cancelled - 1)
+        return (<_Timer> self._timers[0]).when if self._timers else INFINITY
+
+    cdef int _run_timers(self) except -1:
+        if not self._timers:
+            return 0
+        cdef double now = engine_monotonic()
+        while self._next_timer() <= now:
+            self._ready.append(_heap_pop(self._timers).handle)
+        return 0
+
+    cdef int _run_ready(self) except -1:
+        cdef Handle handle
+        for _ in range(len(self._ready)):
+            if not self._ready:
+                return 0  # a nested loop ran them
+            handle = <Handle> self._ready.popleft()
+            callback, args = handle._callback, handle._args
+            if callback is None:
+                # Cancelled after it had left the heap: it must not be counted there.
+                if handle.when is not None:
+                    self._cancelled = max(0, self._cancelled - 1)
+                continue
+            if handle._interval is not None:
+                self._schedule_next_beat(handle)
+            else:
+                handle._callback = None
+            try:
+                callback(*args)
+            except self.passed_through:
+                raise
+            except BaseException as error:
+                self._report(error, callback, "a callback of the loop raised")
+        return 0
+
+    cdef int _schedule_next_beat(self, Handle handle) except -1:
+        cdef double now = engine_monotonic()
+        cdef double interval = handle._interval
+        cdef double when = <double> handle.when + interval
+        if when <= now:
+            when = now + interval - fmod(now - when, interval)
+        handle.when = when
+        return self._schedule(handle)
+
+    # -- waking and stopping -------------------------------------------------------------
+
+    def wakeup(self):
+        """End a wait that blocks, or the next one; from any thread or signal handler."""
+        if self._wake_pending:
+            return
+        self._wake_pending = True
+        sender = self._wake_sender
+        if sender is not None:
+            try:
+                sender.send(b"\0")
+            except OSError:
+                pass  # full: it wakes anyway; closed: nobody waits
+
+    def stop(self):
+        """Make run() return after the current turn; from any thread or signal handler."""
+        self._stopping = True
+        self.wakeup()
+
+    @property
+    def running(self):
+        """Whether the loop is being run, here or in another thread."""
+        return self._depth > 0
+
+    def fileno(self):
+        """Return the descriptor that is readable when the kernel has events for the loop.
+
+        Raises ValueError on pollers that have none (poll and select).
+        """
+        self._open()
+        cdef int number = self._kind.fileno(self._poller)
+        if number < 0:
+            raise ValueError(f"the {self.poller} poller has no descriptor to wait on")
+        self._exposed = True
+        return number
+
+    def stats(self):
+        """Return counts since the loop was made: turns, events, sweeps, kernel changes, ..."""
+        return {
+            "engine": name,
+            "poller": self.poller,
+            "turns": self._turns,
+            "events": self._events,
+            "sweeps": self._sweeps,
+            "interest_changes": self._changes,
+            "channels": len(self._registrations),
+            "timers": len(self._timers) - self._cancelled,
+            "callbacks": len(self._ready),
+        }
+
+    def close(self):
+        """Give the kernel's objects back and forget all timers; the channels stay open.
+
+        Raises RuntimeError while the loop runs.
+        """
+        if self._depth:
+            raise RuntimeError("a running loop cannot be closed: stop() it first")
+        self._closed = True
+        self._timers.clear()
+        self._ready.clear()
+        self._cancelled = 0
+        self._release()
+        for registration in self._registrations.values():
+            (<_Registration> registration).kernel = 0
+            (<_Registration> registration).gone = True
+        self._registrations.clear()
+        self._touched.clear()
+
+    # -- the kernel's objects --------------------------------------------------------------
+
+    cdef int _open(self) except -1:
+        cdef poller_token token
+        if self._closed:
+            raise RuntimeError("the loop is closed")
+        if self._wake_receiver is None:
+            receiver, sender = socket.socketpair()
+            receiver.setblocking(False)
+            sender.setblocking(False)
+            self._wake_receiver, self._wake_sender = receiver, sender
+            self._wake_fd = receiver.fileno()
+        if self._poller == NULL:
+            self._poller = self._kind.open()
+            if self._poller == NULL:
+                PyErr_SetFromErrno(OSError)
+            token.index, token.generation = <uint32_t> self._wake_fd, 0
+            error = self._kind.set(self._poller, self._wake_fd, token, 0, _READ)
+            if error:
+                raise OSError(error, os.strerror(error))
+            for registration in self._registrations.values():
+                (<_Registration> registration).kernel = 0
+                self._mark(<_Registration> registration)
+        return 0
+
+    def _release(self):
+        if self._poller != NULL:
+            self._kind.close(self._poller)
+            self._poller = NULL
+        if self._wake_receiver is not None:
+            receiver, sender = self._wake_receiver, self._wake_sender
+            self._wake_receiver = self._wake_sender = None
+            self._wake_fd = -1
+            receiver.close()
+            sender.close()
+
+    def _release_if_idle(self):
+        """Hold nothing for a map that is empty: a program may use a new map every time."""
+        if self._depth or self.map or self._exposed:
+            return
+        if not self._has_pending():
+            for registration in list(self._registrations.values()):
+                self._drop(<_Registration> registration)
+            self._release()
+            self._let_go()
+
+    cdef int _rebuild(self) except -1:
+        """Start a new kernel set, where the old one holds a file that was closed."""
+        if self._waiting:
+            return 0  # another thread waits on it; the stranger will come again
+        if self._poller != NULL:
+            self._kind.close(self._poller)
+            self._poller = NULL
+        return self._open()
+
+    def _wake_fileno(self):
+        self._open()
+        return self._wake_sender.fileno()
+
+    cdef int _drain_wakeups(self) except -1:
+        try:
+            while len(self._wake_receiver.recv(4096)) == 4096:
+                pass
+        except OSError:
+            pass
+        self._wake_pending = False
+        self._woken = True
+        return 0
+
+    def _keep(self):
+        pass
+
+    def _let_go(self):
+        pass
+
+    # -- interest ------------------------------------------------------------------------
+
+    def _attach(self, fd, obj):
+        """Note that `map[fd]` is `obj` from now on."""
+        known = self._registrations.get(fd)
+        if known is not None:
+            self._drop(<_Registration> known)
+        cdef _Registration registration = _Registration.__new__(_Registration)
+        self._generation += 1
+        registration.fd = fd
+        registration.obj = obj
+        registration.token.generation = self._generation  # the index when the kernel is told
+        self._registrations[fd] = registration
+        self._mark(registration)
+
+    def _detach(self, fd):
+        """Note that `map[fd]` is gone; before its descriptor is closed."""
+        known = self._registrations.get(fd)
+        if known is not None:
+            self._drop(<_Registration> known)
+        if not self._depth:
+            self._release_if_idle()
+
+    def _touch(self, fd, obj):
+        """Note that what `obj` wants may have changed."""
+        known = self._registrations.get(fd)
+        if known is not None and (<_Registration> known).obj is obj:
+            self._mark(<_Registration> known)
+
+    def _rest(self, fd, obj, seconds):
+        """Leave `obj` alone for that long."""
+        known = self._registrations.get(fd)
+        if known is None:
+            return
+        cdef _Registration registration = <_Registration> known
+        if registration.obj is obj and not registration.resting:
+            registration.resting = True
+            self._mark(registration)
+            self.call_later(seconds, self._resume, registration)
+
+    def _resume(self, _Registration registration):
+        registration.resting = False
+        self._mark(registration)
+
+    cdef int _mark(self, _Registration registration) except -1:
+        if not registration.touched:
+            registration.touched = True
+            self._touched.append(registration)
+            if self._waiting:
+                self.wakeup()
+        return 0
+
+    cdef int _drop(self, _Registration registration) except -1:
+        if self._registrations.get(registration.fd) is registration:
+            del self._registrations[registration.fd]
+        registration.gone = True
+        return self._forget_kernel(registration)
+
+    cdef int _forget_kernel(self, _Registration registration) except -1:
+        if registration.kernel and self._poller != NULL:
+            if self._waiting:
+                self._forgotten.append((registration, registration.kernel))
+                registration.kernel = 0
+                self.wakeup()
+                return 0
+            self._changes += 1
+            self._kind.set(
+                self._poller, registration.number(), registration.token, registration.kernel, 0
+            )
+        registration.kernel = 0
+        return 0
+
+    cdef bint _is_current(self, _Registration registration) except -1:
+        """Whether the map still holds the very object that was polled for."""
+        if registration.gone:
+            return False
+        if type(self.map) is dict:
+            return PyDict_GetItemWithError(self.map, registration.fd) == <PyObject *> registration.obj
+        return self.map.get(registration.fd) is registration.obj
+
+    cdef int _reconcile(self) except -1:
+        """Follow what others did to the map."""
+        registrations = self._registrations
+        for fd, obj in list(self.map.items()):
+            known = registrations.get(fd)
+            if known is None or (<_Registration> known).obj is not obj:
+                self._attach(fd, obj)
+        if len(registrations) != len(self.map):
+            for fd in [fd for fd in registrations if fd not in self.map]:
+                self._drop(<_Registration> registrations[fd])
+        return 0
+
+    cdef int _ask(self, _Registration registration) except -1:
+        """Ask the channel what it wants, in the order of the standard loop."""
+        obj = registration.obj
+        reading = obj.readable()
+        writing = obj.writable()
+        cdef int want = _READ if reading else 0
+        if writing and not obj.accepting:
+            want |= _WRITE
+        return want
+
+    cdef bint _learn_want(self, _Registration registration) except -1:
+        """Ask the channel and note the answer; return whether there was one."""
+        try:
+            registration.want = 0 if registration.resting else self._ask(registration)
+        except BaseException as error:
+            if not self._reports or isinstance(error, self.passed_through):
+                raise
+            self._failed(registration, error)
+            return False
+        return True
+
+    cdef list _ask_touched(self, bint eager):
+        """Ask all that were touched and tell the kernel, in one pass.
+
+        With `eager`, those that came to want to write are not told but returned.
+        """
+        cdef _Registration registration
+        cdef Py_ssize_t position = 0
+        writers = []
+        if len(self._registrations) != len(self.map):
+            self._reconcile()
+        cdef list touched = self._touched
+        self._touched = []
+        try:
+            for position in range(len(touched)):
+                registration = <_Registration> touched[position]
+                registration.touched = False
+                if not self._is_current(registration):
+                    self._drop(registration)
+                elif self._learn_want(registration) and registration.want != registration.kernel:
+                    if eager and registration.want & _WRITE and not registration.kernel & _WRITE:
+                        writers.append(registration)
+                    else:
+                        self._apply(registration)
+        except BaseException:
+            # Nobody may be forgotten because one channel cannot answer.
+            for one in [*writers, *touched[position:]]:
+                (<_Registration> one).touched = False
+                self._mark(<_Registration> one)
+            raise
+        return writers
+
+    cdef int _apply(self, _Registration registration) except -1:
+        """Tell the kernel what the channel wants."""
+        if self._waiting:
+            return self._mark(registration)  # another thread waits on the kernel's set
+        if self._poller == NULL:
+            self._open()
+        self._changes += 1
+        cdef poller_fd fd = registration.number()
+        cdef int number = EBADF
+        if fd >= 0:
+            registration.token.index = <uint32_t> fd
+            number = self._kind.set(
+                self._poller, fd, registration.token, registration.kernel, registration.want
+            )
+        if number == 0:
+            registration.kernel = registration.want
+            return 0
+        registration.kernel = 0
+        registration.resting = True  # or it would fail again on every turn
+        try:
+            raise _refusal(number, registration.fd)
+        except OSError as error:
+            if error.errno == EBADF:
+                self._call(registration, registration.obj.handle_close)
+            else:
+                self._failed(registration, error)
+        return 0
+
+    cdef bint _write_now(self, list writers) except -1:
+        """Let those write at once that can; return whether a handler ran.
+
+        Only a channel that really cannot write enters the kernel's write set: that saves two
+        system calls and one turn for each message of a server that answers.
+        """
+        cdef Py_ssize_t position, size = len(writers)
+        cdef poller_query few[64]
+        cdef poller_query *queries = few
+        cdef _Registration registration
+        cdef bint acted = False
+        if not size:
+            return False
+        if size > 64:
+            queries = <poller_query *> malloc(size * sizeof(poller_query))
+            if queries == NULL:
+                raise MemoryError()
+        try:
+            for position in range(size):
+                registration = <_Registration> writers[position]
+                self._mark(registration)
+                queries[position].fd = registration.number()
+                queries[position].mask = registration.want
+            if poller_query_now(queries, <int> size) < 0:
+                size = 0  # they enter the kernel's set instead
+            for position in range(size):
+                registration = <_Registration> writers[position]
+                if queries[position].mask and self._is_current(registration):
+                    acted = True
+                    self._deliver(registration, queries[position].mask)
+        finally:
+            if queries != few:
+                free(queries)
+        self._ask_touched(False)
+        return acted
+
+    cdef bint _settle(self) except -1:
+        """Bring the kernel in line with all that was touched; return whether a handler ran."""
+        if not self._touched and len(self._registrations) == len(self.map):
+            return False
+        return self._write_now(self._ask_touched(True))
+
+    cdef bint _sweep(self) except -1:
+        """Ask every channel; return whether a handler ran."""
+        cdef double start = engine_monotonic(), end
+        cdef _Registration registration
+        self._sweeps += 1
+        self._sweep_wanted = False
+        self._reconcile()
+        for one in list(self._registrations.values()):
+            registration = <_Registration> one
+            self._mark(registration)
+            sock = getattr(registration.obj, "socket", None)
+            if (
+                <object> type(sock) is _socket_class
+                and <long> _plain_fileno(sock) < 0
+                and not registration.resting
+            ):
+                # Closed behind our back: epoll and kqueue forget such a descriptor silently.
+                registration.resting = True
+                self._call(registration, registration.obj.handle_close)
+        writers = self._ask_touched(True)
+        end = engine_monotonic()
+        self._sweep_due = end + (end - start) * <int> SWEEP_SHARE
+        return self._write_now(writers)
+
+    cdef bint _may_sweep(self, double now) except -1:
+        return self._strict or len(self.map) <= <Py_ssize_t> SWEEP_ALWAYS or now >= self._sweep_due
+
+    # -- one turn ------------------------------------------------------------------------
+
+    def _drive(
+        self,
+        timeout,
+        count,
+        bint until_empty,
+        bint until_idle,
+        bint reports,
+        bint disconnect_closes,
+    ):
+        """Take turns until stop(), until `count` of them, until the map is empty or all is idle."""
+        self._open()
+        cdef bint outer_reports = self._reports
+        cdef bint outer_closes = self._disconnect_closes
+        cdef double seconds = INFINITY if timeout is None else timeout
+        cdef bint endless = count is None
+        self._reports, self._disconnect_closes = reports, disconnect_closes
+        self._depth += 1
+        try:
+            while endless or count > 0:
+                if (until_empty and not self.map) or (
+                    until_idle and not (self.map or self._has_pending())
+                ):
+                    break
+                self._turn(seconds)
+                if self._stopping:
+                    break
+                if not endless:
+                    count -= 1
+        finally:
+            self._depth -= 1
+            self._stopping = False
+            self._reports, self._disconnect_closes = outer_reports, outer_closes
+            self._batch += 1  # what an outer turn has still to deliver may be stale
+
+    def _has_pending(self):
+        return bool(self._ready) or self._next_timer() != INFINITY
+
+    cdef int _turn(self, double timeout) except -1:
+        """Ask, wait until something happens, deliver it, ask those that ran."""
+        cdef poller_event events[BATCH]
+        cdef double now = engine_monotonic()
+        cdef double deadline = now + timeout
+        cdef int fired = 0
+        self._turns += 1
+        self._woken = False
+        self._sweep_wanted = True
+        cdef bint acted = self._sweep() if self._may_sweep(now) else self._settle()
+        while True:
+            fired = self._wait(
+                -INFINITY if acted or self._ready or self._stopping else deadline, events
+            )
+            if fired or acted or self._woken or self._ready:
+                break
+            now = engine_monotonic()
+            if self._next_timer() <= now:
+                break
+            if self._sweep_wanted and (now >= self._sweep_due or now >= deadline):
+                acted = self._sweep()
+            elif now >= deadline:
+                break
+        self._deliver_all(events, fired)
+        self._run_timers()
+        if self._ready:
+            self._run_ready()
+        self._settle()
+        return 0
+
+    cdef int _wait(self, double deadline, poller_event *events) except -1:
+        """Wait for events until `deadline`, the next timer or the sweep that is due."""
+        cdef int64_t timeout = -1
+        cdef int fired, failure = 0
+        cdef double left
+        if self._sweep_wanted:
+            deadline = min(deadline, self._sweep_due)
+        deadline = min(deadline, self._next_timer())
+        if self._poller == NULL:
+            self._open()
+            self._settle()
+        if self._wake_pending:
+            timeout = 0
+        elif deadline != INFINITY:
+            left = deadline - engine_monotonic() if deadline > 0 else 0
+            timeout = 0 if left <= 0 else <int64_t> (min(left, 1e9) * 1e9)
+        if timeout == 0:
+            # It does not block, and handing the GIL over costs more than the call.
+            fired = self._kind.wait(self._poller, 0, events, BATCH)
+            failure = errno
+        else:
+            self._waiting += 1
+            with nogil:
+                fired = self._kind.wait(self._poller, timeout, events, BATCH)
+                failure = errno
+            self._waiting -= 1
+        while self._forgotten and not self._waiting:
+            forgotten, kernel = self._forgotten.pop()
+            self._kind.set(
+                self._poller,
+                (<_Registration> forgotten).number(),
+                (<_Registration> forgotten).token,
+                kernel,
+                0,
+            )
+        if fired < 0:
+            if failure not in _INTERRUPTED:
+                raise OSError(failure, os.strerror(failure))
+            PyErr_CheckSignals()
+            fired = 0
+        return self._take_wakeups(events, fired)
+
+    cdef int _take_wakeups(self, poller_event *events, int fired) except -1:
+        """Take the engine's own events out of the batch: wake-ups, and those of strangers."""
+        cdef int position, kept = 0
+        cdef bint strangers = False
+        for position in range(fired):
+            if events[position].token.generation == 0:
+                self._drain_wakeups()
+            elif self._registration_of(events[position].token) is None:
+                strangers = True
+            else:
+                events[kept] = events[position]
+                kept += 1
+        if self._wake_pending:
+            self._drain_wakeups()
+        if strangers:
+            self._rebuild()
+        return kept
+
+    cdef _Registration _registration_of(self, poller_token token):
+        known = self._registrations.get(<int> token.index)
+        if known is not None and (<_Registration> known).token.generation == token.generation:
+            return <_Registration> known
+        return None
+
+    cdef int _deliver_all(self, poller_event *events, int fired) except -1:
+        cdef _Registration registration
+        cdef int position
+        self._batch += 1
+        cdef long long batch = self._batch
+        self._events += fired
+        for position in range(fired):
+            registration = self._registration_of(events[position].token)
+            if registration is None:
+                continue
+            self._deliver(registration, events[position].mask)
+            if self._batch != batch:
+                # A nested loop ran and may have taken what the rest of this batch is about.
+                # Readiness is level-triggered: what still holds is reported again.
+                return 0
+        return 0
+
+    cdef int _deliver(self, _Registration registration, int mask) except -1:
+        """Call the handlers of one channel: read, write, urgent data; never a stranger's."""
+        if not self._is_current(registration):
+            return self._mark(registration)
+        self._mark(registration)
+        obj = registration.obj
+        cdef int want = registration.want
+        if mask & POLLER_INVALID:
+            return self._call(registration, obj.handle_close)
+        cdef bint reading = mask & _READABLE and want & _READ
+        cdef bint writing = mask & _WRITABLE and want & _WRITE
+        if mask & POLLER_HANGUP and not reading and want & _WRITE:
+            writing = True  # nobody reads here: only a write can meet the end
+        if reading and self._asked(registration, _READ):
+            try:
+                obj.handle_read_event()
+            except BaseException as error:
+                self._caught(registration, error)
+            if (writing or mask & POLLER_URGENT) and not self._is_current(registration):
+                return 0
+        if writing and self._asked(registration, _WRITE):
+            try:
+                obj.handle_write_event()
+            except BaseException as error:
+                self._caught(registration, error)
+            if mask & POLLER_URGENT and not self._is_current(registration):
+                return 0
+        if mask & POLLER_URGENT and want:
+            self._call(registration, obj.handle_expt_event)
+        return 0
+
+    cdef bint _asked(self, _Registration registration, int what) except -1:
+        """Ask once more just before a handler: another handler may have changed the answer."""
+        obj = registration.obj
+        try:
+            if what == _READ:
+                return bool(obj.readable())
+            return bool(obj.writable() and not obj.accepting)
+        except BaseException as error:
+            if not self._reports or isinstance(error, self.passed_through):
+                raise
+            self._failed(registration, error)
+            return False
+
+    cdef int _call(self, _Registration registration, handler) except -1:
+        try:
+            handler()
+        except BaseException as error:
+            self._caught(registration, error)
+        return 0
+
+    cdef int _caught(self, _Registration registration, error) except -1:
+        if isinstance(error, self.passed_through):
+            raise error
+        return self._failed(registration, error)
+
+    cdef int _failed(self, _Registration registration, error) except -1:
+        """Tell the channel of its exception, while that is active."""
+        obj = registration.obj
+        if isinstance(error, OSError):
+            if registration.resting and error.errno in EXHAUSTED:
+                return 0  # accept() has seen to it
+            if self._disconnect_closes and error.errno in DISCONNECTED:
+                handler = obj.handle_close
+            else:
+                handler = obj.handle_error
+        else:
+            handler = obj.handle_error
+        if not self._reports:
+            handler()
+            return 0
+        try:
+            handler()
+        except self.passed_through:
+            raise
+        except BaseException as failure:
+            self._report(failure, obj, "a channel's handler raised")
+        return 0
+
+    cdef int _report(self, error, source, message) except -1:
+        self.exception_handler({"message": message, "exception": error, "source": source})
+        return 0
+
+    def exception_handler(self, context):
+        """Take note of an exception that nobody handled; defined by Loop."""
+        raise NotImplementedError
+
+    def _after_fork(self):
+        """In a child: leave the parent's kernel set alone and start an own one when needed."""
+        self._release()
+        for registration in self._registrations.values():
+            (<_Registration> registration).kernel = 0
+            self._mark(<_Registration> registration)
+
+
+import errno as _errno
+
+_INTERRUPTED = frozenset({_errno.EINTR})
+
+
+def _refusal(int number, fd):
+    """Return the error of a descriptor that the poller does not take."""
+    if number == _errno.ERANGE:
+        return OSError(
+            number, f"descriptor {fd} is beyond what select() can hold; use another poller"
+        )
+    return OSError(number, os.strerror(number))
+
+
+_engines = weakref.WeakSet()
+
+
+def _after_fork_in_child():
+    for engine in list(_engines):
+        engine._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,89 @@
+/* Small things that the accelerated engine needs of the platform, beside the pollers:
+ * a clock, and socket calls that never block.  Knows nothing of Python. */
+#ifndef FASTCORE_ENGINE_SUPPORT_H
+#define FASTCORE_ENGINE_SUPPORT_H
+
+#include <errno.h>
+#include <stddef.h>
+
+#include "poller.h"
+
+#ifdef _WIN32
+#include <windows.h>
+#else
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <time.h>
+#endif
+
+#ifdef __VERSION__
+#define ENGINE_COMPILER __VERSION__
+#else
+#define ENGINE_COMPILER "unknown"
+#endif
+
+#ifdef FASTCORE_HAVE_KQUEUE
+#define ENGINE_KQUEUE "libkqueue"
+#else
+#define ENGINE_KQUEUE ""
+#endif
+
+/* The clock of time.monotonic(), in seconds. */
+static inline double engine_monotonic(void)
+{
+#ifdef _WIN32
+    LARGE_INTEGER count, frequency;
+    QueryPerformanceFrequency(&frequency);
+    QueryPerformanceCounter(&count);
+    return (double)count.QuadPart / (double)frequency.QuadPart;
+#else
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+#endif
+}
+
+/* Where a call can be told not to block whatever the socket's mode, it may be made with the GIL
+ * held; a socket in blocking mode then still behaves, through the socket object. */
+#if defined(MSG_DONTWAIT) && !defined(_WIN32)
+#define ENGINE_NEVER_BLOCKS 1
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE anyway */
+#endif
+
+static inline ptrdiff_t engine_recv(poller_fd fd, char *buffer, size_t size)
+{
+    ptrdiff_t got;
+    do
+        got = recv(fd, buffer, size, MSG_DONTWAIT);
+    while (got < 0 && errno == EINTR);
+    return got;
+}
+
+static inline ptrdiff_t engine_send(poller_fd fd, const char *data, size_t size)
+{
+    ptrdiff_t sent;
+    do
+        sent = send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent;
+}
+#else
+#define ENGINE_NEVER_BLOCKS 0
+
+static inline ptrdiff_t engine_recv(poller_fd fd, char *buffer, size_t size)
+{
+    (void)fd, (void)buffer, (void)size;
+    errno = ENOSYS;
+    return -1;
+}
+
+static inline ptrdiff_t engine_send(poller_fd fd, const char *data, size_t size)
+{
+    (void)fd, (void)data, (void)size;
+    errno = ENOSYS;
+    return -1;
+}
+#endif
+
+#endif

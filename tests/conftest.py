@@ -1,0 +1,102 @@
+"""Every behaviour test runs on every engine and poller: the fixtures that see to it.
+
+`fast` is the package as one engine sees it, with its default poller set; a missing engine is an
+error, never a skip.  FASTCORE_TEST_ENGINES (default "c,python") names the engines to test.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
+_packages: dict[str, SimpleNamespace] = {}
+
+
+def load_package(engine: str) -> SimpleNamespace:
+    """Import fastcore's modules once more, over `engine`, beside those of other engines."""
+    if engine not in _packages:
+        names = [name for name in sys.modules if name.partition(".")[0] == "fastcore"]
+        # An extension can be initialised once in a process.
+        saved = {name: sys.modules.pop(name) for name in names if "_engine_c" not in name}
+        before = os.environ.get("FASTCORE_ENGINE")
+        os.environ["FASTCORE_ENGINE"] = engine
+        try:
+            modules: dict[str, ModuleType] = {
+                name: importlib.import_module(f"fastcore.{name}")
+                for name in ("loop", "asyncore", "asynchat", "_engine")
+            }
+            package = importlib.import_module("fastcore")
+            assert package.engine == engine
+            _packages[engine] = SimpleNamespace(
+                package=package, engine=engine, Loop=modules["loop"].Loop, **modules
+            )
+        finally:
+            if before is None:
+                del os.environ["FASTCORE_ENGINE"]
+            else:
+                os.environ["FASTCORE_ENGINE"] = before
+            for name in [name for name in sys.modules if name.partition(".")[0] == "fastcore"]:
+                if "_engine_c" not in name:
+                    del sys.modules[name]
+            sys.modules.update(saved)
+    return _packages[engine]
+
+
+def platform_pollers() -> list[str]:
+    """All that the engines to be tested have."""
+    return list(load_package(ENGINES[0]).package.pollers())
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "fast" in metafunc.fixturenames:
+        pairs = [
+            (engine, poller)
+            for engine in ENGINES
+            for poller in load_package(engine).package.pollers()
+        ]
+        metafunc.parametrize("fast", pairs, indirect=True, ids=["-".join(pair) for pair in pairs])
+
+
+@pytest.fixture
+def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """One engine with one poller: `.asyncore`, `.asynchat`, `.Loop`, `.loop`, `.package`.
+
+    Checks that the test has left neither channels in the default map nor descriptors.
+    """
+    engine, poller = request.param
+    package = load_package(engine)
+    monkeypatch.setenv("FASTCORE_POLLER", poller)
+    before = open_descriptors()
+    package.poller = poller
+    yield package
+    package.asyncore.close_all(ignore_all=True)
+    loop = package.loop._loops.get(id(package.asyncore.socket_map))
+    if loop is not None:
+        loop.close()
+    del loop
+    # Cycles of a map and its channels are garbage: collected, they close nothing by surprise.
+    import gc
+
+    gc.collect()
+    leaked = open_descriptors() - before
+    assert not leaked, f"the test left descriptors open: {leaked}"
+
+
+def open_descriptors() -> set[str]:
+    """The descriptors of this process and what they are, where the system can say."""
+    if not os.path.isdir("/proc/self/fd"):
+        return set()
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
+        except OSError:
+            pass  # the descriptor of the listing itself
+    return found

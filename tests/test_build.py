@@ -1,0 +1,211 @@
+"""What the build makes of FASTCORE_BUILD, and what the source distribution holds.
+
+It builds copies of the source tree with this environment's setuptools and
+Cython, so that nothing is downloaded and no two tests share a build folder.
+Where the tests run without the sources beside them, there is nothing to build.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parent.parent
+FALSE = shutil.which("false")
+OURS = ("FASTCORE_BUILD", "FASTCORE_ENGINE", "FASTCORE_POLLER", "CC", "PYTHONPATH")
+IGNORED = shutil.ignore_patterns(".git", ".venv*", "build", "dist", "*.egg-info", "__pycache__")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (SOURCE / "setup.py").exists(), reason="the sources are not here"),
+]
+
+
+def without_ours() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key not in OURS}
+
+
+def run(folder: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *args],
+        cwd=folder,
+        env={**without_ours(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(SOURCE, tmp_path / "source", ignore=IGNORED))
+
+
+def backend(folder: Path, hook: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Call one hook of the build backend as an installer does; its result is in dist/."""
+    program = f"import setuptools.build_meta as backend; backend.{hook}('dist')"
+    (folder / "dist").mkdir(exist_ok=True)
+    # -P would be fitting, but the oldest Python has no such option.
+    return run(folder, "-c", program, **environment)
+
+
+def built(folder: Path, pattern: str) -> Path:
+    (found,) = (folder / "dist").glob(pattern)
+    return found
+
+
+def extensions(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return [name for name in archive.namelist() if name.endswith((".so", ".pyd"))]
+
+
+def info(wheel: Path, folder: Path) -> str:
+    """What `python -m fastcore info` says of that wheel's contents."""
+    folder.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    done = run(folder, "-m", "fastcore", "info")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_skip_builds_a_wheel_for_every_platform(source: Path, tmp_path: Path) -> None:
+    done = backend(source, "build_wheel", FASTCORE_BUILD="skip")
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stdout + done.stderr
+    wheel = built(source, "*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert extensions(wheel) == []
+    with zipfile.ZipFile(wheel) as archive:
+        assert "fastcore/py.typed" in archive.namelist()
+    said = info(wheel, tmp_path / "unpacked")
+    assert "python (the C extension is not installed)" in said
+    assert "none: it was built with FASTCORE_BUILD=skip" in said
+
+
+@pytest.mark.skipif(FALSE is None, reason="needs the command false")
+def test_auto_goes_on_without_a_compiler(source: Path, tmp_path: Path) -> None:
+    assert FALSE is not None
+    done = backend(source, "build_wheel", CC=FALSE)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING: the C extension of fastcore could not be built" in done.stderr
+    wheel = built(source, "*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert extensions(wheel) == []
+    said = info(wheel, tmp_path / "unpacked")
+    assert "python (the C extension is not installed)" in said
+    assert "none: its build failed (" in said
+
+
+def test_auto_goes_on_after_an_error_in_cython(source: Path) -> None:
+    (source / "src" / "engine.pyx").write_text("def broken(:\n")
+    done = backend(source, "build_wheel")
+    assert done.returncode == 0, done.stderr
+    assert "WARNING: the C extension of fastcore could not be built" in done.stderr
+    assert built(source, "*.whl").name.endswith("-py3-none-any.whl")
+
+
+@pytest.mark.skipif(FALSE is None, reason="needs the command false")
+def test_require_fails_without_a_compiler(source: Path) -> None:
+    assert FALSE is not None
+    done = backend(source, "build_wheel", CC=FALSE, FASTCORE_BUILD="require")
+    assert done.returncode != 0
+    assert "FASTCORE_BUILD=require" in done.stderr
+    assert "C compiler" in done.stderr
+    assert list((source / "dist").glob("*.whl")) == []
+
+
+def test_an_unknown_mode_lists_the_choices(source: Path) -> None:
+    done = backend(source, "build_wheel", FASTCORE_BUILD="maybe")
+    assert done.returncode != 0
+    assert "FASTCORE_BUILD='maybe': choose from auto, require, skip" in done.stderr
+
+
+@pytest.mark.skipif(
+    os.environ.get("FASTCORE_TEST_ENGINES") == "python", reason="this run has no C engine"
+)
+@pytest.mark.skipif(FALSE is None, reason="needs the command false")
+def test_require_builds_and_a_later_failure_leaves_nothing_behind(
+    source: Path, tmp_path: Path
+) -> None:
+    assert FALSE is not None
+    done = backend(source, "build_wheel", FASTCORE_BUILD="require")
+    assert done.returncode == 0, done.stderr
+    wheel = built(source, "*.whl")
+    assert sysconfig.get_platform().split("-")[0] in wheel.name
+    assert len(extensions(wheel)) == 1
+    assert "c (FASTCORE_ENGINE=auto)" in info(wheel, tmp_path / "unpacked")
+    # What Cython makes stays in the build folder.
+    assert not list((source / "src").glob("engine.c*"))
+
+    wheel.unlink()
+    done = backend(source, "build_wheel", CC=FALSE)
+    assert done.returncode == 0, done.stderr
+    wheel = built(source, "*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert extensions(wheel) == []
+
+
+def test_the_source_distribution_is_complete(source: Path, tmp_path: Path) -> None:
+    done = backend(source, "build_sdist")
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(built(source, "*.tar.gz")) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+        # Without it Python 3.12 warns of a default that it does not have yet.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # type: ignore[assignment]
+        archive.extractall(tmp_path / "unpacked")
+    for folder in ("src", "fastcore", "tests", "benchmarks", "examples", "docs"):
+        kept = {
+            path.relative_to(source).as_posix()
+            for path in (source / folder).rglob("*")
+            if path.is_file() and path.suffix in (".py", ".pyi", ".pyx", ".pxd", ".c", ".h", ".md")
+        }
+        assert kept <= names, folder
+    assert {"Makefile", "LICENSE", "README.md", "CHANGELOG.md", "setup.py"} <= names
+    # There is no version control in that folder, and none is needed.
+    (again,) = (tmp_path / "unpacked").iterdir()
+    done = backend(again, "build_wheel", FASTCORE_BUILD="skip")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def broken_extension(tmp_path: Path) -> Path:
+    """A copy of the installed package whose C extension cannot be imported."""
+    import fastcore
+
+    installed = Path(fastcore.__file__).parent
+    copy = tmp_path / "fastcore"
+    shutil.copytree(installed, copy, ignore=shutil.ignore_patterns("_engine_c*", "__pycache__"))
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    (copy / f"_engine_c{suffix}").write_bytes(b"not a library")
+    return tmp_path
+
+
+def test_a_broken_extension_is_not_passed_over_in_silence(broken_extension: Path) -> None:
+    done = run(broken_extension, "-c", "import fastcore; print(fastcore.engine)")
+    assert done.stdout == "python\n"
+    assert "RuntimeWarning: fastcore uses its Python engine" in done.stderr
+    done = run(
+        broken_extension, "-c", "import fastcore; print(fastcore.engine)", FASTCORE_ENGINE="c"
+    )
+    assert done.returncode == 1
+    assert "ImportError: FASTCORE_ENGINE=c: the C extension is installed but" in done.stderr
+
+
+def test_a_missing_extension_says_how_to_build_it(broken_extension: Path) -> None:
+    (found,) = (broken_extension / "fastcore").glob("_engine_c*")
+    found.unlink()
+    done = run(broken_extension, "-W", "error", "-c", "import fastcore; print(fastcore.engine)")
+    assert (done.stdout, done.stderr) == ("python\n", "")
+    done = run(broken_extension, "-c", "import fastcore.loop", FASTCORE_ENGINE="c")
+    assert done.returncode == 1
+    assert "ImportError: fastcore was installed without its C engine" in done.stderr
+    assert "FASTCORE_BUILD=require" in done.stderr

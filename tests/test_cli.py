@@ -1,0 +1,246 @@
+"""`python -m fastcore`: what it prints, and that programs cannot tell it from python.
+
+The second part runs each program twice, plainly and through `run`, and compares
+all that can be seen from outside.
+"""
+
+from __future__ import annotations
+
+import os
+import py_compile
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import fastcore
+
+SWITCHES = ("FASTCORE_ENGINE", "FASTCORE_POLLER")
+
+
+def python(folder: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {key: value for key, value in os.environ.items() if key not in SWITCHES}
+    return subprocess.run(
+        [sys.executable, *args],
+        cwd=folder,
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def cli(folder: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return python(folder, "-m", "fastcore", *args, **environment)
+
+
+# The command line itself
+
+
+def test_info_names_everything(tmp_path: Path) -> None:
+    done = cli(tmp_path, "info", FASTCORE_ENGINE="python")
+    assert done.returncode == 0, done.stderr
+    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert rows["fastcore"].startswith(fastcore.__version__)
+    assert rows["engine"] == "python (FASTCORE_ENGINE=python)"
+    assert "select" in rows["pollers"]
+    assert rows["pollers"].split(",")[0].endswith("(default)")
+
+
+def test_info_shows_the_chosen_poller(tmp_path: Path) -> None:
+    done = cli(tmp_path, "info", FASTCORE_ENGINE="python", FASTCORE_POLLER="select")
+    assert "select (default)" in done.stdout
+
+
+def test_info_says_why_there_is_no_c_engine(tmp_path: Path) -> None:
+    done = cli(tmp_path, "info")
+    assert done.returncode == 0, done.stderr
+    engine = next(line for line in done.stdout.splitlines() if line.startswith("engine"))
+    assert engine.split()[1] in ("c", "python")
+    if engine.split()[1] == "c":
+        assert "built: " in done.stdout
+    else:
+        assert "not installed" in engine
+
+
+def test_help_is_helpful(tmp_path: Path) -> None:
+    assert "info" in cli(tmp_path, "--help").stdout
+    usage = cli(tmp_path, "run", "--help").stdout
+    assert "--engine" in usage and "--poller" in usage and "-m module" in usage
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["run"], "what is to be run"),
+        (["run", "-m"], "what is to be run"),
+        (["run", "--engine", "rust", "x.py"], "'auto', 'c', 'python'"),
+        (["run", "--engine", "python", "--poller", "magic", "x.py"], "available: "),
+        (["run", "--unknown", "x.py"], "unrecognized arguments: --unknown"),
+        ([], "required: command"),
+    ],
+)
+def test_mistakes_are_explained(tmp_path: Path, args: list[str], message: str) -> None:
+    done = cli(tmp_path, *args)
+    assert done.returncode == 2
+    assert message in done.stderr.replace("invalid choice", "")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_engine_in_the_environment_lists_the_choices(tmp_path: Path) -> None:
+    done = python(tmp_path, "-c", "import fastcore.asyncore", FASTCORE_ENGINE="rust")
+    assert done.returncode == 1
+    assert "FASTCORE_ENGINE='rust': choose from auto, c, python" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--poller=select", "--poller select"])
+def test_switches_reach_the_program_and_its_children(tmp_path: Path, option: str) -> None:
+    (tmp_path / "child.py").write_text(
+        "import fastcore, os; print(fastcore.engine, fastcore.get_loop({}).poller)\n"
+    )
+    (tmp_path / "parent.py").write_text(
+        "import subprocess, sys\n"
+        "exec(open('child.py').read())\n"
+        "sys.stdout.flush()\n"
+        "subprocess.run([sys.executable, 'child.py'], check=True)\n"
+    )
+    done = cli(tmp_path, "run", "--engine", "python", *option.split(), "parent.py")
+    assert done.stdout.splitlines() == ["python select"] * 2, done.stderr
+
+
+def test_programs_get_our_modules(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        "import asyncore, asynchat\nprint(asyncore.__name__, asynchat.__name__)\n"
+    )
+    done = cli(tmp_path, "run", "program.py")
+    assert done.stdout.split() == ["fastcore.asyncore", "fastcore.asynchat"]
+    assert done.stderr == ""
+
+
+# A program under `run` and under plain python
+
+SHOW = """
+import sys
+names = {name: value for name, value in globals().items() if name != "sys"}
+for name in sorted(names):
+    value = names[name]
+    print(name, value if isinstance(value, (str, dict, type(None))) else type(value).__name__)
+print(sys.argv, sys.path[0], sys.modules["__main__"].__dict__ is globals())
+print(getattr(__spec__, "name", None))
+"""
+
+FAIL = """
+def fail():
+    try:
+        {}["missing"]
+    except KeyError as error:
+        raise ValueError("wrong") from error
+fail()
+"""
+
+PROGRAMS = {
+    "show": SHOW,
+    "fail": FAIL,
+    "ends": "print('done')",
+    "exit_status": "import sys; sys.exit(3)",
+    "exit_text": "import sys; sys.exit('a reason')",
+    "exit_none": "raise SystemExit",
+    "exit_in_a_function": "def f():\n    raise SystemExit(4)\nf()",
+    "interrupted": "def f():\n    raise KeyboardInterrupt\nf()",
+    "syntax": "x = = 1\n",
+    "encoding": "# coding: latin-1\nprint(ascii('\\xe9'))\n1/0 # \\xe9",
+    "hook": "import sys, traceback\n"
+    "def hook(kind, value, tb):\n"
+    "    print(kind, [frame.name for frame in traceback.extract_tb(tb)])\n"
+    "sys.excepthook = hook\n"
+    "1/0\n",
+    "hook_untouched": "import sys; print(sys.excepthook is sys.__excepthook__)",
+    "at_exit": "import atexit, threading\n"
+    "atexit.register(print, 'last')\n"
+    "threading.Timer(0.01, print, ['thread']).start()\n"
+    "1/0\n",
+    "group": "import sys\n"
+    "if sys.version_info < (3, 11): raise SystemExit\n"
+    "raise ExceptionGroup('several', [ValueError('a'), OSError('b')])\n",
+    "source": "import inspect\ndef f():\n    return 1\nprint(inspect.getsource(f))\n",
+    "pickled": "import pickle\nclass C: pass\nprint(type(pickle.loads(pickle.dumps(C()))) is C)\n",
+    "future": "def f(x: undefined): pass\n",
+    "stdin": "print(input())",
+}
+ARGS = ["one", "--engine", "c", "-m", "--help", "--", ""]
+
+
+def same(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    plain = python(folder, *args)
+    ours = cli(folder, "run", *args)
+    assert ours.stdout == plain.stdout
+    assert ours.stderr == plain.stderr
+    assert ours.returncode == plain.returncode
+    return ours
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_script(tmp_path: Path, name: str) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / f"{name}.py").write_text(PROGRAMS[name], encoding="latin-1")
+    same(tmp_path, os.path.join("below", f"{name}.py"), *ARGS)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_module(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}_module.py").write_text(PROGRAMS[name], encoding="latin-1")
+    same(tmp_path, "-m", f"{name}_module", *ARGS)
+
+
+def test_package(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text("from . import other\n" + SHOW + FAIL)
+    (package / "other.py").write_text("")
+    same(tmp_path, "-m", "package", *ARGS)
+    same(tmp_path, "-mpackage", *ARGS)
+
+
+@pytest.mark.parametrize("args", [["-m", "no_such_module"], ["no_such_script.py"], ["-m", "a.b"]])
+def test_nothing_to_run(tmp_path: Path, args: list[str]) -> None:
+    assert same(tmp_path, *args).returncode != 0
+
+
+def test_folder_and_archive(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "__main__.py").write_text("import beside\n" + SHOW + FAIL)
+    (tmp_path / "folder" / "beside.py").write_text("")
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        for file in sorted((tmp_path / "folder").iterdir()):
+            archive.write(file, file.name)
+    (tmp_path / "empty").mkdir()
+    same(tmp_path, "folder", *ARGS)
+    same(tmp_path, "archive.zip", *ARGS)
+    same(tmp_path, "empty")
+
+
+def test_compiled_script(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SHOW + FAIL)
+    py_compile.compile(str(tmp_path / "script.py"), cfile=str(tmp_path / "script.pyc"))
+    same(tmp_path, "script.pyc", *ARGS)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege on Windows")
+def test_a_linked_script_imports_from_its_own_folder(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "script.py").write_text("import beside\n" + SHOW)
+    (tmp_path / "real" / "beside.py").write_text("")
+    (tmp_path / "link.py").symlink_to(tmp_path / "real" / "script.py")
+    assert same(tmp_path, "link.py").returncode == 0
+
+
+def test_isolated(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SHOW.replace("sys.path[0]", "'here' in sys.path"))
+    plain = python(tmp_path, "-I", "script.py")
+    ours = python(tmp_path, "-I", "-m", "fastcore", "run", "script.py")
+    if "No module named fastcore" in ours.stderr:
+        pytest.skip("fastcore is found through PYTHONPATH, which -I ignores")
+    assert (ours.stdout, ours.stderr) == (plain.stdout, plain.stderr)

@@ -1,0 +1,309 @@
+"""Runs every program in examples/ as a person would, on both engines.
+
+Each is a process of its own with warnings as errors, driven over loopback or
+pipes, and judged by what it prints and answers.  These tests know nothing of
+fastcore's inside: a missing engine fails them, it does not skip them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fastcore
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+TIMEOUT = 30
+
+
+def environment(engine: str) -> dict[str, str]:
+    """The child imports the very fastcore that this process imported."""
+    package_parent = str(Path(fastcore.__file__).resolve().parent.parent)
+    paths = [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "FASTCORE_ENGINE": engine, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def command(name: str, *arguments: str) -> list[str]:
+    """The command line of one example."""
+    return [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
+
+
+def run(engine: str, name: str, *arguments: str, **extra: object) -> tuple[int, str, str]:
+    """Run an example to its end."""
+    done = subprocess.run(
+        command(name, *arguments),
+        env={**environment(engine), **extra.pop("env", {})},  # type: ignore[dict-item]
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        **extra,  # type: ignore[call-overload]
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@contextlib.contextmanager
+def serving(engine: str, line: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server and the port that its first line of output ends with."""
+    process = subprocess.Popen(
+        line,
+        env=environment(engine),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # A server that hangs before its first line must not hang the test.
+    guard = threading.Timer(TIMEOUT, process.kill)
+    guard.start()
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        match = re.fullmatch(r"listening on \S+ port (\d+)\n", first)
+        if match is None:
+            pytest.fail(f"no port in {first!r}: {process.communicate()[1]}")
+        yield process, int(match[1])
+    finally:
+        guard.cancel()
+        process.kill()
+        process.communicate()
+        guard.join()
+
+
+def connect(port: int) -> socket.socket:
+    """A client whose every operation is bounded in time."""
+    return socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+
+
+def receive_all(client: socket.socket, size: int) -> bytes:
+    """Exactly `size` bytes, fewer only if the connection ends."""
+    parts = b""
+    while len(parts) < size:
+        data = client.recv(65536)
+        if not data:
+            break
+        parts += data
+    return parts
+
+
+@pytest.fixture(params=["c", "python"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Every example runs on both."""
+    return str(request.param)
+
+
+def test_echo_server(engine: str) -> None:
+    line = [sys.executable, "-W", "error", "-m", "fastcore", "run", "--engine", engine]
+    with serving(engine, [*line, str(EXAMPLES / "echo_server.py")]) as (process, port):
+        clients = [connect(port) for _ in range(5)]
+        for number, client in enumerate(clients):
+            client.sendall(b"%d" % number * 1000)
+        for number, client in enumerate(clients):
+            assert receive_all(client, 1000) == b"%d" % number * 1000
+        # One client sends far more than any buffer holds, from a thread of its own.
+        text = bytes(range(256)) * 8192
+        sender = threading.Thread(target=clients[0].sendall, args=(text,))
+        sender.start()
+        assert receive_all(clients[0], len(text)) == text
+        sender.join(TIMEOUT)
+        clients.pop().close()
+        clients[1].sendall(b"still here")
+        assert receive_all(clients[1], 10) == b"still here"
+        for client in clients:
+            client.close()
+        assert process.poll() is None
+
+
+def test_echo_server_says_what_is_wrong(engine: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        line = [sys.executable, "-m", "fastcore", "run", "--engine", engine]
+        done = subprocess.run(
+            [*line, str(EXAMPLES / "echo_server.py"), port],
+            env=environment(engine),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
+    assert done.returncode == 1
+    assert "OSError" in done.stderr
+
+
+def test_echo_pair(engine: str) -> None:
+    status, output, complaints = run(engine, "echo_pair.py", "--clients", "4", "--size", "300000")
+    lines = output.splitlines()
+    assert (status, complaints) == (0, "")
+    assert sorted(lines[:-1]) == [
+        f"client {number}: 300000 bytes came back intact" for number in (1, 2, 3, 4)
+    ]
+    assert lines[-1] == "nothing left to watch"
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files and keeps its access log to itself."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def website(tmp_path: Path) -> Iterator[str]:
+    """A local server with two files; its address."""
+    (tmp_path / "small.txt").write_bytes(b"small")
+    (tmp_path / "large.bin").write_bytes(os.urandom(1_500_000))
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join(TIMEOUT)
+
+
+def test_http_client(engine: str, website: str) -> None:
+    small, large = f"{website}/small.txt", f"{website}/large.bin"
+    status, output, complaints = run(engine, "http_client.py", small, large)
+    assert (status, complaints) == (0, "")
+    assert sorted(output.splitlines()) == [
+        f"{large}: 200, 1500000 bytes",
+        f"{small}: 200, 5 bytes",
+    ]
+
+
+def test_http_client_downloads_at_once(engine: str) -> None:
+    """The first download is answered only after the second one has been."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        process = subprocess.Popen(
+            command("http_client.py", f"{address}/first", f"{address}/second"),
+            env=environment(engine),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            listener.settimeout(TIMEOUT)
+            waiting = {}
+            for _ in range(2):
+                peer = listener.accept()[0]
+                peer.settimeout(TIMEOUT)
+                waiting[peer.recv(4096).split()[1]] = peer
+            for path in (b"/second", b"/first"):
+                with waiting[path] as peer:
+                    peer.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + path)
+                expected = f"{address}{path.decode()}: 200, {len(path)} bytes\n"
+                assert process.stdout.readline() == expected
+            assert process.wait(TIMEOUT) == 0
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def test_http_client_reports_failures(engine: str, website: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        refused = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+    status, output, complaints = run(engine, "http_client.py", refused, f"{website}/missing")
+    assert status == 1
+    assert output.startswith(f"{website}/missing: 404, ")
+    assert complaints.startswith(f"{refused}: ")
+    assert "refused" in complaints
+    assert run(engine, "http_client.py", "ftp://127.0.0.1/")[0] == 2
+
+
+def test_driven_loop(engine: str) -> None:
+    status, output, complaints = run(engine, "driven_loop.py", "--turns", "101")
+    assert (status, complaints) == (0, "")
+    lines = output.splitlines()
+    assert lines[:2] == ["left: 50 turns", "right: 51 turns"]
+    match = re.fullmatch(r"meanwhile: (\d+) primes, the largest \d+", lines[2])
+    assert match is not None
+    assert int(match[1]) > 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file_dispatcher exists on Unix only")
+def test_read_file(engine: str, tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_text("a line of text\n" * 20_000 + "no newline here")
+    assert run(engine, "read_file.py", str(path)) == (0, "20000 lines, 300015 bytes\n", "")
+    assert run(engine, "read_file.py", os.devnull) == (0, "0 lines, 0 bytes\n", "")
+    assert run(engine, "read_file.py", input="one\ntwo\n") == (0, "2 lines, 8 bytes\n", "")
+    status, _, complaints = run(engine, "read_file.py", str(tmp_path / "none"))
+    assert status == 1
+    assert "No such file" in complaints
+
+
+@pytest.fixture
+def display() -> Iterator[str]:
+    """An X display: a virtual one of our own."""
+    if importlib.util.find_spec("_tkinter") is None:
+        pytest.skip("this Python was built without tkinter")
+    server = shutil.which("Xvfb")
+    if server is None:
+        pytest.skip("Xvfb is not installed")
+    read_end, write_end = os.pipe()
+    arguments = [server, "-displayfd", str(write_end), "-screen", "0", "640x480x24"]
+    process = subprocess.Popen(
+        arguments, pass_fds=[write_end], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    os.close(write_end)
+    try:
+        with open(read_end) as numbers:  # ends, too, when Xvfb does
+            number = numbers.readline().strip()
+        if not number:
+            pytest.fail(f"Xvfb ended with status {process.wait(TIMEOUT)}")
+        yield f":{number}"
+    finally:
+        process.terminate()
+        process.wait(TIMEOUT)
+
+
+def test_gui_idle(engine: str, display: str) -> None:
+    status, output, complaints = run(
+        engine, "gui_idle.py", "--lines", "25", "--close", env={"DISPLAY": display}
+    )
+    assert (status, output, complaints) == (0, "the window shows 25 lines\n", "")
+
+
+def test_line_server(engine: str) -> None:
+    with serving(engine, command("line_server.py")) as (process, port):
+        first, second = connect(port), connect(port)
+        with first, second, first.makefile("rb") as reads, second.makefile("rb") as other:
+            assert reads.readline() == other.readline() == b"hello, try help\n"
+            # Several commands in one segment, one of them cut in the middle.
+            first.sendall(b"help\r\nsum 1 2 39\n\nclients\nsu")
+            assert reads.readline() == b"commands: clients help quit say shutdown sum\n"
+            assert [reads.readline() for _ in range(2)] == [b"42\n", b"2\n"]
+            first.sendall(b"m 4 4\nsum x\nnonsense\n")
+            assert reads.readline() == b"8\n"
+            assert reads.readline() == b"error: sum needs whole numbers\n"
+            assert reads.readline() == b"error: no command nonsense\n"
+            second.sendall("say gr\u00fc\u00df dich\n".encode())
+            assert reads.readline() == other.readline() == "gr\u00fc\u00df dich\n".encode()
+            second.sendall(b"quit\n")
+            assert other.read() == b"bye\n"
+            first.sendall(b"clients\nshutdown\n")
+            assert reads.read() == b"1\nbye\n"
+        output, complaints = process.communicate(timeout=TIMEOUT)
+        assert (process.returncode, output, complaints) == (0, "", "")
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_help(path: Path) -> None:
+    """Each explains itself, also on a machine without a display."""
+    line = [sys.executable, "-m", "fastcore", "run", str(path), "--help"]
+    done = subprocess.run(
+        line, env=environment("auto"), capture_output=True, text=True, timeout=TIMEOUT
+    )
+    assert done.returncode == 0
+    assert "usage: " in done.stdout
