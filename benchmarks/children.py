@@ -80,7 +80,8 @@ def compile_c(source: str, directory: Path) -> Path:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Failure(f"C compiler: {error}") from error
     if done.returncode:
-        raise Failure(f"the C compiler {compiler[0]} failed: {last_line(done.stderr)}")
+        reason = last_line(done.stderr) if done.stderr else f"exit status {done.returncode}"
+        raise Failure(f"the C compiler {compiler[0]} failed: {reason}")
     return program
 
 
@@ -93,9 +94,9 @@ def peer_name() -> str:
     return "stdlib asyncore" if done.stdout and "-packages" not in done.stdout else "pyasyncore"
 
 
-def known_servers(limit: Path | None) -> list[Server]:
-    """All servers, the limit first and the peer last."""
-    example = str(ECHO_SERVER)
+def known_servers(limit: Path | None, program: Path) -> list[Server]:
+    """All servers, the limit first and the peer last; `program` runs on all but the limit."""
+    example = str(program.resolve())
     fastcore = (sys.executable, "-m", "fastcore", "run", "--engine")
     peer = (sys.executable, "-W", "ignore", example, "--poll")
     servers = [

@@ -21,7 +21,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from children import HERE, Cores, Failure, Server, compile_c, drive, known_servers, running
+from children import (
+    ECHO_SERVER,
+    HERE,
+    Cores,
+    Failure,
+    Server,
+    compile_c,
+    drive,
+    known_servers,
+    running,
+)
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -40,6 +50,15 @@ class Workload:
     busy: int
     idle: int = 0
     rounds: int = 3
+
+    @classmethod
+    def parse(cls, text: str) -> Workload:
+        """From "10" or "10+9000"."""
+        busy, _, idle = text.partition("+")
+        workload = cls(int(busy), int(idle or 0), rounds=1 if idle else 3)
+        if workload.busy < 1 or workload.idle < 0:
+            raise ValueError(text)
+        return workload
 
     @property
     def label(self) -> str:
@@ -157,7 +176,8 @@ class Bench:
         workload = cell.workload
         seconds = self.seconds / workload.rounds
         warmup = min(0.3, seconds / 2)
-        connect = 5.0 + 0.004 * (workload.idle + workload.busy)
+        # The peer accepts one connection a tick, each tick dearer than the last.
+        connect = 5.0 + 0.008 * (workload.idle + workload.busy)
         left = self.deadline - time.monotonic()
         if cell.failure is not None:
             return
@@ -237,7 +257,7 @@ def row_word(cell: Cell) -> str:
 def make_table(cells: list[Cell]) -> Table:
     """One table: a group of rows for each workload."""
     title = f"Echo of {SIZE} bytes over loopback, by number of connections"
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("engine", no_wrap=True)
     for heading in ("requests/s", "CPU us\n/req.", "p50\nus", "p99\nus", "CPU\n/limit"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -295,27 +315,48 @@ def write_json(path: Path, cells: list[Cell], notes: list[str], generator: str) 
     path.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def main() -> int:
-    """Measure, print the table, and say what was not possible."""
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="demo.py", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--seconds", type=float, default=2.0, help="time to measure each row (default 2)"
     )
     parser.add_argument("--quick", action="store_true", help="few connections, one round each")
+    parser.add_argument(
+        "--connections",
+        type=Workload.parse,
+        action="append",
+        metavar="BUSY[+IDLE]",
+        help="measure with these instead, such as 10+9000; may be given several times",
+    )
+    parser.add_argument(
+        "--program",
+        type=Path,
+        default=ECHO_SERVER,
+        help="the echo server to run on each engine (default examples/echo_server.py)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     options = parser.parse_args()
     if not 0.01 <= options.seconds <= 3600:
         parser.error("--seconds must be from 0.01 to 3600")
+    return options
+
+
+def main() -> int:
+    """Measure, print the table, and say what was not possible."""
+    options = read_arguments()
     begin = time.monotonic()
     console = Console(highlight=False)
     workloads = QUICK_WORKLOADS if options.quick else WORKLOADS
+    workloads = tuple(options.connections or workloads)
     fitted, notes = fit(workloads, raise_descriptor_limit())
     cores = Cores.choose()
     if cores.server is None:
         notes.append("Server and load are not pinned to cores of their own here.")
     with tempfile.TemporaryDirectory(prefix="fastcore-demo-") as name:
         generator, limit, more_notes = prepare(Path(name))
-        cells = [Cell(w, server) for w in fitted for server in known_servers(limit)]
+        servers = known_servers(limit, options.program)
+        cells = [Cell(w, server) for w in fitted for server in servers]
         # Asking for longer rows is asking for a longer demo.
         budget = BUDGET * max(1.0, options.seconds / 2)
         empty = Path(name) / "empty"

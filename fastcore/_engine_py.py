@@ -48,7 +48,7 @@ _READABLE = READ | HANGUP | ERROR
 _WRITABLE = WRITE | ERROR
 
 # A sweep may take one part in SWEEP_SHARE of the time; this few channels are always swept.
-SWEEP_SHARE = 15
+SWEEP_SHARE = 20
 SWEEP_ALWAYS = 16
 
 _socket_class = socket.socket
@@ -63,9 +63,6 @@ class Channel:
     """What every dispatcher inherits: the part of it that must be fast."""
 
     socket: Any
-    accepting: bool
-    connected: bool
-    connecting: bool
 
     def readable(self) -> Any:
         """Say whether the channel wants to read; asked by the loop.  Default: True."""
@@ -104,28 +101,7 @@ class Channel:
         self.handle_close()
         return 0
 
-    def handle_read_event(self) -> None:
-        """Turn readiness to read into handle_accept(), handle_connect() or handle_read()."""
-        if self.accepting:
-            self.handle_accept()
-            return
-        if not self.connected and self.connecting:
-            self.handle_connect_event()
-        self.handle_read()
-
-    def handle_write_event(self) -> None:
-        """Turn readiness to write into handle_connect() and handle_write()."""
-        if self.accepting:
-            return  # a listening socket is never writable: some kernels say so all the same
-        if not self.connected and self.connecting:
-            self.handle_connect_event()
-        self.handle_write()
-
     # Defined by the dispatcher.
-    handle_accept: Callable[[], Any]
-    handle_connect_event: Callable[[], Any]
-    handle_read: Callable[[], Any]
-    handle_write: Callable[[], Any]
     handle_close: Callable[[], Any]
 
 
@@ -170,7 +146,7 @@ class Handle:
 class _Registration:
     """One entry of the map as the engine last saw it, and what the kernel was told."""
 
-    __slots__ = ("born", "fd", "kernel", "obj", "resting", "touched", "want")
+    __slots__ = ("asked", "born", "fd", "gone", "kernel", "obj", "resting", "touched", "want")
 
     def __init__(self, fd: int, obj: Any, born: int) -> None:
         self.fd = fd
@@ -178,7 +154,9 @@ class _Registration:
         self.born = born  # the batch it appeared in: older events are not for it
         self.want = 0  # what the predicates last said
         self.kernel = 0  # what the kernel's set holds
+        self.asked = -1  # the moment of that
         self.touched = False  # it will be asked again
+        self.gone = False  # the engine has dropped it
         self.resting = False  # it takes no part for now
 
 
@@ -214,6 +192,8 @@ class Engine:
         self._reports = False
         self._disconnect_closes = False
         self._batch = 0
+        # Counts what may change the answer of a predicate: handlers that ran, time that passed.
+        self._moment = 0
         self._sweep_wanted = False
         self._sweep_due = 0.0
         self._timers: list[tuple[float, int, Handle]] = []
@@ -316,14 +296,13 @@ class Engine:
         return timers[0][0] if timers else inf
 
     def _run_timers(self) -> None:
-        if not self._timers:
-            return
         now = monotonic()
         while self._next_timer() <= now:
             handle = heapq.heappop(self._timers)[2]
             self._ready.append(handle)
 
     def _run_ready(self) -> None:
+        self._moment += 1
         for _ in range(len(self._ready)):
             if not self._ready:
                 return  # a nested loop ran them
@@ -534,7 +513,8 @@ class Engine:
                 self.wakeup()
 
     def _drop(self, registration: _Registration) -> None:
-        if self._registrations.get(registration.fd) is registration:
+        if not registration.gone:
+            registration.gone = True
             del self._registrations[registration.fd]
         self._forget_kernel(registration)
 
@@ -555,10 +535,7 @@ class Engine:
 
     def _is_current(self, registration: _Registration) -> bool:
         """Whether the map still holds the very object that was polled for."""
-        fd = registration.fd
-        return (
-            self.map.get(fd) is registration.obj and self._registrations.get(fd) is registration
-        )
+        return not registration.gone and self.map.get(registration.fd) is registration.obj
 
     def _reconcile(self) -> None:
         """Follow what others did to the map."""
@@ -571,27 +548,6 @@ class Engine:
             for fd in [fd for fd in registrations if fd not in self.map]:
                 self._drop(registrations[fd])
 
-    def _ask(self, registration: _Registration) -> int:
-        """Ask the channel what it wants, in the order of the standard loop."""
-        obj = registration.obj
-        reading = obj.readable()
-        writing = obj.writable()
-        want = READ if reading else 0
-        if writing and not obj.accepting:
-            want |= WRITE
-        return want
-
-    def _learn_want(self, registration: _Registration) -> bool:
-        """Ask the channel and note the answer; return whether there was one."""
-        try:
-            registration.want = 0 if registration.resting else self._ask(registration)
-        except BaseException as error:
-            if not self._reports or isinstance(error, self.passed_through):
-                raise
-            self._failed(registration, error)
-            return False
-        return True
-
     def _ask_touched(self, eager: bool) -> list[_Registration]:
         """Ask all that were touched and tell the kernel, in one pass.
 
@@ -600,24 +556,40 @@ class Engine:
         writers: list[_Registration] = []
         if len(self._registrations) != len(self.map):
             self._reconcile()
+        holder = self.map.get
         touched, self._touched = self._touched, []
         position = 0
-        try:
-            for position, registration in enumerate(touched):
+        asking = False
+        while position < len(touched):
+            registration = touched[position]
+            try:
                 registration.touched = False
-                if not self._is_current(registration):
+                obj = registration.obj
+                if registration.gone or holder(registration.fd) is not obj:
                     self._drop(registration)
-                elif self._learn_want(registration) and registration.want != registration.kernel:
-                    if eager and registration.want & WRITE and not registration.kernel & WRITE:
-                        writers.append(registration)
-                    else:
-                        self._apply(registration)
-        except BaseException:
-            # Nobody may be forgotten because one channel cannot answer.
-            for registration in [*writers, *touched[position:]]:
-                registration.touched = False
-                self._mark(registration)
-            raise
+                else:
+                    want = 0
+                    if not registration.resting:
+                        asking = True
+                        want = READ if obj.readable() else 0
+                        if obj.writable() and not obj.accepting:
+                            want |= WRITE
+                        asking = False
+                    registration.asked = self._moment
+                    registration.want = want
+                    if want != registration.kernel:
+                        if eager and want & WRITE & ~registration.kernel:
+                            writers.append(registration)
+                        else:
+                            self._apply(registration)
+            except BaseException as error:
+                if not asking or not self._caught(registration, error, True):
+                    # Nobody may be forgotten because one channel cannot answer.
+                    for one in [*writers, *touched[position:]]:
+                        one.touched = False
+                        self._mark(one)
+                    raise
+            position += 1
         return writers
 
     def _apply(self, registration: _Registration) -> None:
@@ -648,13 +620,16 @@ class Engine:
         if not writers:
             return False
         acted = False
+        batch = self._batch
         for registration in writers:
             self._mark(registration)
         masks = _pollers_py.query_now([(one.fd, one.want) for one in writers])
         for registration, mask in zip(writers, masks, strict=True):
-            if mask and self._is_current(registration):
+            if mask:
                 acted = True
                 self._deliver(registration, mask)
+                if self._batch != batch:
+                    break  # a nested loop ran, as in _deliver_all()
         self._ask_touched(False)
         return acted
 
@@ -666,21 +641,40 @@ class Engine:
 
     def _sweep(self) -> bool:
         """Ask every channel; return whether a handler ran."""
-        start = monotonic()
+        registrations = self._registrations
+        few = len(self.map) <= SWEEP_ALWAYS
+        start = 0.0 if few else monotonic()
+        moment = self._moment
         self._sweeps += 1
         self._sweep_wanted = False
-        self._reconcile()
-        for registration in list(self._registrations.values()):
-            self._mark(registration)
-            sock = getattr(registration.obj, "socket", None)
-            if type(sock) is _socket_class and sock.fileno() < 0 and not registration.resting:
-                # Closed behind our back: epoll and kqueue forget such a descriptor silently.
-                registration.resting = True
-                self._call(registration, registration.obj.handle_close)
+        for fd, obj in list(self.map.items()):
+            registration = registrations.get(fd)
+            if registration is None or registration.obj is not obj:
+                self._attach(fd, obj)
+            elif registration.asked != moment or self._strict:
+                self._mark(registration)
+                sock = getattr(obj, "socket", None)
+                if type(sock) is _socket_class and sock.fileno() < 0:
+                    self._closed_behind(registration)
         writers = self._ask_touched(True)
-        end = monotonic()
-        self._sweep_due = end + (end - start) * SWEEP_SHARE
+        if few:
+            self._sweep_due = 0.0
+        else:
+            end = monotonic()
+            self._sweep_due = end + (end - start) * SWEEP_SHARE
         return self._write_now(writers)
+
+    def _closed_behind(self, registration: _Registration) -> None:
+        """Close a channel whose socket was closed by others.
+
+        epoll and kqueue forget such a descriptor silently.  (One that was only detached from its
+        socket object is still open.)
+        """
+        if registration.resting:
+            return
+        if _pollers_py.query_now([(registration.fd, READ)])[0] & INVALID:
+            registration.resting = True
+            self._call(registration, registration.obj.handle_close)
 
     def _may_sweep(self, now: float) -> bool:
         return self._strict or len(self.map) <= SWEEP_ALWAYS or now >= self._sweep_due
@@ -732,14 +726,15 @@ class Engine:
             if events or acted or self._woken or self._ready:
                 break
             now = monotonic()
-            if self._next_timer() <= now:
+            if self._timers and self._next_timer() <= now:
                 break
             if self._sweep_wanted and (now >= self._sweep_due or now >= deadline):
                 acted = self._sweep()
             elif now >= deadline:
                 break
         self._deliver_all(events)
-        self._run_timers()
+        if self._timers:
+            self._run_timers()
         if self._ready:
             self._run_ready()
         self._settle()
@@ -748,7 +743,8 @@ class Engine:
         """Wait for events until `deadline`, the next timer or the sweep that is due."""
         if self._sweep_wanted:
             deadline = min(deadline, self._sweep_due)
-        deadline = min(deadline, self._next_timer())
+        if self._timers:
+            deadline = min(deadline, self._next_timer())
         if self._poller is None:
             self._open()
             self._settle()
@@ -762,51 +758,45 @@ class Engine:
             events: list[tuple[int, int]] = self._poller.wait(timeout)
         finally:
             self._waiting -= 1
+        self._moment += 1
         while self._forgotten and not self._waiting:
             fd, kernel = self._forgotten.pop()
             with contextlib.suppress(OSError):
                 self._poller.set(fd, kernel, 0)
-        if self._wake_pending or events:
-            self._take_wakeups(events)
-        return events
-
-    def _take_wakeups(self, events: list[tuple[int, int]]) -> None:
-        """Take the engine's own events out of the batch: wake-ups, and those of strangers."""
-        wake_fd = self._wake_receiver.fileno() if self._wake_receiver is not None else -1
-        strangers = False
-        for position in range(len(events) - 1, -1, -1):
-            fd = events[position][0]
-            if fd == wake_fd or fd < 0:
-                del events[position]
-                strangers = strangers or fd < 0
-                if fd == wake_fd:
-                    self._drain_wakeups()
         if self._wake_pending:
             self._drain_wakeups()
-        if strangers:
-            self._rebuild()
+        return events
 
     def _deliver_all(self, events: list[tuple[int, int]]) -> None:
         self._batch += 1
         batch = self._batch
         self._events += len(events)
+        find = self._registrations.get
         for fd, mask in events:
-            registration = self._registrations.get(fd)
-            if registration is None or registration.born >= batch:
-                continue
-            self._deliver(registration, mask)
-            if self._batch != batch:
-                # A nested loop ran and may have taken what the rest of this batch is about.
-                # Readiness is level-triggered: what still holds is reported again.
-                return
+            registration = find(fd)
+            if registration is None:
+                self._take_own(fd)
+            elif registration.born < batch:
+                self._deliver(registration, mask)
+                if self._batch != batch:
+                    # A nested loop ran and may have taken what the rest of this batch is about.
+                    # Readiness is level-triggered: what still holds is reported again.
+                    return
+
+    def _take_own(self, fd: int) -> None:
+        """Take an event that is no channel's: a wake-up, or a sign that the set must be made anew."""
+        if fd < 0:
+            self._rebuild()
+        elif self._wake_receiver is not None and fd == self._wake_receiver.fileno():
+            self._drain_wakeups()
 
     def _deliver(self, registration: _Registration, mask: int) -> None:
         """Call the handlers of one channel: read, write, urgent data; never a stranger's."""
-        if not self._is_current(registration):
+        if not registration.touched:
             self._mark(registration)
-            return
-        self._mark(registration)
         obj = registration.obj
+        if registration.gone or self.map.get(registration.fd) is not obj:
+            return
         want = registration.want
         if mask & INVALID:
             self._call(registration, obj.handle_close)
@@ -815,37 +805,48 @@ class Engine:
         writing = mask & _WRITABLE and want & WRITE
         if mask & HANGUP and not reading and want & WRITE:
             writing = WRITE  # nobody reads here: only a write can meet the end
-        if reading and self._asked(registration, READ):
-            self._call(registration, obj.handle_read_event)
+        if reading:
+            self._offer(registration, READ)
             if (writing or mask & URGENT) and not self._is_current(registration):
                 return
-        if writing and self._asked(registration, WRITE):
-            self._call(registration, obj.handle_write_event)
+        if writing:
+            self._offer(registration, WRITE)
             if mask & URGENT and not self._is_current(registration):
                 return
         if mask & URGENT and want:
             self._call(registration, obj.handle_expt_event)
 
-    def _asked(self, registration: _Registration, what: int) -> bool:
-        """Ask once more just before a handler: another handler may have changed the answer."""
+    def _offer(self, registration: _Registration, what: int) -> None:
+        """Call the handler, if the channel still wants that: others may have changed its mind."""
         obj = registration.obj
+        asking = True
         try:
             if what == READ:
-                return bool(obj.readable())
-            return bool(obj.writable() and not obj.accepting)
+                if obj.readable():
+                    asking = False
+                    obj.handle_read_event()
+            elif obj.writable() and not obj.accepting:
+                asking = False
+                obj.handle_write_event()
         except BaseException as error:
-            if not self._reports or isinstance(error, self.passed_through):
+            if not self._caught(registration, error, asking):
                 raise
-            self._failed(registration, error)
-            return False
+        self._moment += 1
 
     def _call(self, registration: _Registration, handler: Callable[[], Any]) -> None:
+        self._moment += 1
         try:
             handler()
-        except self.passed_through:
-            raise
         except BaseException as error:
-            self._failed(registration, error)
+            if not self._caught(registration, error, False):
+                raise
+
+    def _caught(self, registration: _Registration, error: BaseException, asking: bool) -> bool:
+        """Tell the channel of its exception, if it is one that stays here."""
+        if isinstance(error, self.passed_through) or (asking and not self._reports):
+            return False
+        self._failed(registration, error)
+        return True
 
     def _failed(self, registration: _Registration, error: BaseException) -> None:
         """Tell the channel of its exception, while that is active."""

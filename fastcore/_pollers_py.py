@@ -145,6 +145,14 @@ def query_now(queries: list[tuple[int, int]]) -> list[int]:
     if _new_poll is None:
         return _query_by_select(queries)
     asked = _new_poll()
+    if len(queries) == 1:
+        fd, mask = queries[0]
+        try:
+            asked.register(fd, _poll_requests[mask & (READ | WRITE)])
+        except (ValueError, OverflowError):
+            return [INVALID]
+        found = asked.poll(0)
+        return [_poll_masks[found[0][1]] if found else 0]
     ready: dict[int, int] = {}
     interest: dict[int, int] = {}
     for fd, mask in queries:

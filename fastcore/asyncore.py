@@ -391,6 +391,23 @@ class dispatcher(Channel):
 
     # -- events ----------------------------------------------------------------------------
 
+    def handle_read_event(self) -> None:
+        """Turn readiness to read into handle_accept(), handle_connect() or handle_read()."""
+        if self.accepting:
+            self.handle_accept()
+            return
+        if not self.connected and self.connecting:
+            self.handle_connect_event()
+        self.handle_read()
+
+    def handle_write_event(self) -> None:
+        """Turn readiness to write into handle_connect() and handle_write()."""
+        if self.accepting:
+            return  # a listening socket is never writable: some kernels say so all the same
+        if not self.connected and self.connecting:
+            self.handle_connect_event()
+        self.handle_write()
+
     def handle_connect_event(self) -> None:
         """Find out how the connecting went: handle_connect(), or the OSError is raised."""
         err = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -5,13 +5,14 @@ specification and says why things are as they are; comments here are about C alo
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.object cimport PyObject
 from libc.errno cimport errno
 from libc.math cimport INFINITY, fmod, isnan
 from libc.stdint cimport int64_t, uint32_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memset
 
 import os
 import socket
@@ -79,7 +80,18 @@ cdef extern from *:
     {
         return ((PyTypeObject *)type)->tp_version_tag;
     }
+    static inline int engine_is_exactly(PyObject *obj, PyObject *type)
+    {
+        return (PyObject *)Py_TYPE(obj) == type;
+    }
+    /* CPython keeps a socket's descriptor first, in all its versions; checked at import. */
+    static inline poller_fd engine_socket_fd(PyObject *sock)
+    {
+        return *(poller_fd *)((char *)sock + sizeof(PyObject));
+    }
     """
+    bint engine_is_exactly(PyObject *, PyObject *)
+    poller_fd engine_socket_fd(PyObject *)
     unsigned int engine_type_version(PyObject *)
     unsigned long CYTHON_HEX_VERSION
     PyObject *PyDict_GetItemWithError(object, object) except? NULL
@@ -101,7 +113,7 @@ cdef int _WRITE = POLLER_WRITE
 cdef int _READABLE = POLLER_READ | POLLER_HANGUP | POLLER_ERROR
 cdef int _WRITABLE = POLLER_WRITE | POLLER_ERROR
 
-SWEEP_SHARE = 15
+SWEEP_SHARE = 20
 SWEEP_ALWAYS = 16
 
 # How many events one wait takes at most, and how much one recv() reads without an own buffer.
@@ -109,9 +121,9 @@ cdef enum:
     BATCH = 256
     RECEIVED = 65536
 
-_socket_class = socket.socket
-_plain_fileno = super(socket.socket, socket.socket).fileno
-_wouldblock = EWOULDBLOCK
+cdef type _socket_class = socket.socket
+cdef int _wouldblock = EWOULDBLOCK
+cdef frozenset _disconnected = DISCONNECTED
 
 
 def pollers():
@@ -133,23 +145,49 @@ cdef char _received[RECEIVED]
 
 cdef bint _is_plain(object sock) except -1:
     """Whether `sock` is a standard socket whose methods nobody has replaced."""
-    global _known_version, _socket_is_plain
-    if <object> type(sock) is not _socket_class or not ENGINE_NEVER_BLOCKS:
+    if not engine_is_exactly(<PyObject *> sock, <PyObject *> _socket_class):
         return False
     cdef unsigned int version = engine_type_version(<PyObject *> _socket_class)
     if version == 0 or version != _known_version:
-        base = _socket_class.__mro__[1]
-        _socket_is_plain = (
-            base.__module__ == "_socket"
-            and _socket_class.recv is base.recv
-            and _socket_class.send is base.send
-            and _socket_class.fileno is base.fileno
-        )
-        _known_version = engine_type_version(<PyObject *> _socket_class)
+        _look_at_sockets()
     return _socket_is_plain
 
 
-cdef class Channel:
+cdef int _look_at_sockets() except -1:
+    global _known_version, _socket_is_plain
+    base = _socket_class.__mro__[1]
+    _socket_is_plain = (
+        ENGINE_NEVER_BLOCKS
+        and _socket_fd_is_known
+        and base.__module__ == "_socket"
+        and _socket_class.recv is base.recv
+        and _socket_class.send is base.send
+        and _socket_class.fileno is base.fileno
+    )
+    _known_version = engine_type_version(<PyObject *> _socket_class)
+    return 0
+
+
+def _find_socket_fd():
+    """Whether a socket object holds its descriptor where engine_socket_fd() looks."""
+    sock = socket.socket()
+    try:
+        open_ = engine_socket_fd(<PyObject *> sock) == sock.fileno()
+    finally:
+        sock.close()
+    return open_ and engine_socket_fd(<PyObject *> sock) == -1
+
+
+cdef bint _socket_fd_is_known = _find_socket_fd()
+
+
+cdef long _fd_of(object sock) except? -1:
+    """The descriptor of a standard socket, -1 where it is closed."""
+    return engine_socket_fd(<PyObject *> sock) if _socket_fd_is_known else sock.fileno()
+
+
+# Not a cdef class: with mixins before it, `__new__` of one is refused ("not safe").
+class Channel:
     """What every dispatcher inherits: the part of it that must be fast."""
 
     def readable(self):
@@ -166,65 +204,51 @@ cdef class Channel:
         Raises BlockingIOError where nothing is there, and OSError for what is not a disconnect.
         """
         sock = self.socket
-        cdef Py_ssize_t got
-        try:
-            if type(buffer_size) is int and 0 < buffer_size <= RECEIVED and _is_plain(sock):
-                got = engine_recv(_plain_fileno(sock), _received, buffer_size)
-                if got > 0:
-                    return PyBytes_FromStringAndSize(_received, got)
-                if got == 0:
-                    data = b""
-                elif errno == _wouldblock:
-                    data = sock.recv(buffer_size)  # its error, or its time-out
-                else:
+        cdef Py_ssize_t got = -1
+        if type(buffer_size) is int and _is_plain(sock) and 0 < <Py_ssize_t> buffer_size <= RECEIVED:
+            got = engine_recv(engine_socket_fd(<PyObject *> sock), _received, buffer_size)
+            if got > 0:
+                return PyBytes_FromStringAndSize(_received, got)
+            if got < 0 and errno != _wouldblock:
+                if errno not in _disconnected:
                     PyErr_SetFromErrno(OSError)
-            else:
+                got = 0
+        if got < 0:
+            try:
                 data = sock.recv(buffer_size)
-        except OSError as error:
-            if error.errno not in DISCONNECTED:
-                raise
-            data = b""
-        if not data:
-            self.handle_close()
-            return b""
-        return data
+            except OSError as error:
+                if error.errno not in _disconnected:
+                    raise
+                data = b""
+            if data:
+                return data
+        self.handle_close()
+        return b""
 
     def send(self, data):
         """Send what the kernel takes of `data`; return how many bytes (0: none now, or closed)."""
         sock = self.socket
-        cdef Py_ssize_t sent
-        try:
-            if type(data) is bytes and _is_plain(sock):
-                sent = engine_send(_plain_fileno(sock), <bytes> data, len(<bytes> data))
-                if sent >= 0:
-                    return sent
-                if errno != _wouldblock:
+        cdef Py_ssize_t sent = -1
+        if type(data) is bytes and _is_plain(sock):
+            sent = engine_send(
+                engine_socket_fd(<PyObject *> sock), <bytes> data, PyBytes_GET_SIZE(data)
+            )
+            if sent >= 0:
+                return sent
+            if errno != _wouldblock:
+                if errno not in _disconnected:
                     PyErr_SetFromErrno(OSError)
+                self.handle_close()
+                return 0
+        try:
             return sock.send(data)
         except OSError as error:
-            if error.errno == EWOULDBLOCK:
+            if error.errno == _wouldblock:
                 return 0
-            if error.errno not in DISCONNECTED:
+            if error.errno not in _disconnected:
                 raise
         self.handle_close()
         return 0
-
-    def handle_read_event(self):
-        """Turn readiness to read into handle_accept(), handle_connect() or handle_read()."""
-        if self.accepting:
-            self.handle_accept()
-            return
-        if not self.connected and self.connecting:
-            self.handle_connect_event()
-        self.handle_read()
-
-    def handle_write_event(self):
-        """Turn readiness to write into handle_connect() and handle_write()."""
-        if self.accepting:
-            return
-        if not self.connected and self.connecting:
-            self.handle_connect_event()
-        self.handle_write()
 
 
 cdef class Engine  # forward
@@ -275,6 +299,7 @@ cdef class _Registration:
     cdef poller_token token
     cdef int want
     cdef int kernel
+    cdef long long asked
     cdef bint touched
     cdef bint resting
     cdef bint gone
@@ -351,6 +376,8 @@ cdef class Engine:
     cdef readonly str poller
     cdef bint _strict
     cdef dict _registrations
+    cdef PyObject **_table  # by descriptor, borrowed from _registrations
+    cdef uint32_t _table_size
     cdef list _touched
     cdef const poller_kind *_kind
     cdef poller *_poller
@@ -368,7 +395,9 @@ cdef class Engine:
     cdef bint _reports
     cdef bint _disconnect_closes
     cdef long long _batch
+    cdef long long _moment
     cdef uint32_t _generation
+    cdef set _dropped  # generations that went since the last wait: their events are no strangers'
     cdef bint _sweep_wanted
     cdef double _sweep_due
     cdef list _timers
@@ -389,6 +418,7 @@ cdef class Engine:
         self._wake_receiver = self._wake_sender = None
         self._wake_fd = -1
         self._forgotten = []
+        self._dropped = set()
         self._timers = []
         self._ready = deque()
         _engines.add(self)
@@ -398,6 +428,7 @@ cdef class Engine:
         if self._poller != NULL:
             self._kind.close(self._poller)
             self._poller = NULL
+        free(self._table)
 
     def __del__(self):
         self._release()
@@ -493,8 +524,6 @@ cdef class Engine:
         return (<_Timer> self._timers[0]).when if self._timers else INFINITY
 
     cdef int _run_timers(self) except -1:
-        if not self._timers:
-            return 0
         cdef double now = engine_monotonic()
         while self._next_timer() <= now:
             self._ready.append(_heap_pop(self._timers).handle)
@@ -502,6 +531,7 @@ cdef class Engine:
 
     cdef int _run_ready(self) except -1:
         cdef Handle handle
+        self._moment += 1
         for _ in range(len(self._ready)):
             if not self._ready:
                 return 0  # a nested loop ran them
@@ -598,6 +628,7 @@ cdef class Engine:
         for registration in self._registrations.values():
             (<_Registration> registration).kernel = 0
             (<_Registration> registration).gone = True
+            self._forget_place(<_Registration> registration)
         self._registrations.clear()
         self._touched.clear()
 
@@ -729,10 +760,33 @@ cdef class Engine:
         return 0
 
     cdef int _drop(self, _Registration registration) except -1:
-        if self._registrations.get(registration.fd) is registration:
+        if not registration.gone:
+            registration.gone = True
+            self._dropped.add(registration.token.generation)
+            self._forget_place(registration)
             del self._registrations[registration.fd]
-        registration.gone = True
         return self._forget_kernel(registration)
+
+    cdef int _place(self, _Registration registration, poller_fd fd) except -1:
+        """Make the registration findable by what the kernel says."""
+        cdef uint32_t index = <uint32_t> fd, size = self._table_size
+        cdef PyObject **table
+        if index >= size:
+            size = max(index + 1, 2 * size, 64)
+            table = <PyObject **> realloc(self._table, size * sizeof(PyObject *))
+            if table == NULL:
+                raise MemoryError()
+            memset(table + self._table_size, 0, (size - self._table_size) * sizeof(PyObject *))
+            self._table, self._table_size = table, size
+        registration.token.index = index
+        self._table[index] = <PyObject *> registration
+        return 0
+
+    cdef int _forget_place(self, _Registration registration) except -1:
+        cdef uint32_t index = registration.token.index
+        if index < self._table_size and self._table[index] == <PyObject *> registration:
+            self._table[index] = NULL
+        return 0
 
     cdef int _forget_kernel(self, _Registration registration) except -1:
         if registration.kernel and self._poller != NULL:
@@ -768,26 +822,12 @@ cdef class Engine:
                 self._drop(<_Registration> registrations[fd])
         return 0
 
-    cdef int _ask(self, _Registration registration) except -1:
+    cdef int _ask(self, obj) except -1:
         """Ask the channel what it wants, in the order of the standard loop."""
-        obj = registration.obj
-        reading = obj.readable()
-        writing = obj.writable()
-        cdef int want = _READ if reading else 0
-        if writing and not obj.accepting:
+        cdef int want = _READ if obj.readable() else 0
+        if obj.writable() and not obj.accepting:
             want |= _WRITE
         return want
-
-    cdef bint _learn_want(self, _Registration registration) except -1:
-        """Ask the channel and note the answer; return whether there was one."""
-        try:
-            registration.want = 0 if registration.resting else self._ask(registration)
-        except BaseException as error:
-            if not self._reports or isinstance(error, self.passed_through):
-                raise
-            self._failed(registration, error)
-            return False
-        return True
 
     cdef list _ask_touched(self, bint eager):
         """Ask all that were touched and tell the kernel, in one pass.
@@ -796,28 +836,42 @@ cdef class Engine:
         """
         cdef _Registration registration
         cdef Py_ssize_t position = 0
-        writers = []
+        cdef bint asking = False
+        cdef int want
+        cdef list writers = []
         if len(self._registrations) != len(self.map):
             self._reconcile()
         cdef list touched = self._touched
         self._touched = []
-        try:
-            for position in range(len(touched)):
-                registration = <_Registration> touched[position]
-                registration.touched = False
-                if not self._is_current(registration):
-                    self._drop(registration)
-                elif self._learn_want(registration) and registration.want != registration.kernel:
-                    if eager and registration.want & _WRITE and not registration.kernel & _WRITE:
-                        writers.append(registration)
+        while position < len(touched):
+            try:
+                while position < len(touched):
+                    registration = <_Registration> touched[position]
+                    registration.touched = False
+                    if not self._is_current(registration):
+                        self._drop(registration)
                     else:
-                        self._apply(registration)
-        except BaseException:
-            # Nobody may be forgotten because one channel cannot answer.
-            for one in [*writers, *touched[position:]]:
-                (<_Registration> one).touched = False
-                self._mark(<_Registration> one)
-            raise
+                        want = 0
+                        if not registration.resting:
+                            asking = True
+                            want = self._ask(registration.obj)
+                            asking = False
+                        registration.asked = self._moment
+                        registration.want = want
+                        if want != registration.kernel:
+                            if eager and want & _WRITE & ~registration.kernel:
+                                writers.append(registration)
+                            else:
+                                self._apply(registration)
+                    position += 1
+            except BaseException as error:
+                if not asking or not self._caught(registration, error, True):
+                    # Nobody may be forgotten because one channel cannot answer.
+                    for one in [*writers, *touched[position:]]:
+                        (<_Registration> one).touched = False
+                        self._mark(<_Registration> one)
+                    raise
+                position += 1
         return writers
 
     cdef int _apply(self, _Registration registration) except -1:
@@ -830,7 +884,7 @@ cdef class Engine:
         cdef poller_fd fd = registration.number()
         cdef int number = EBADF
         if fd >= 0:
-            registration.token.index = <uint32_t> fd
+            self._place(registration, fd)
             number = self._kind.set(
                 self._poller, fd, registration.token, registration.kernel, registration.want
             )
@@ -859,6 +913,7 @@ cdef class Engine:
         cdef poller_query *queries = few
         cdef _Registration registration
         cdef bint acted = False
+        cdef long long batch = self._batch
         if not size:
             return False
         if size > 64:
@@ -875,9 +930,11 @@ cdef class Engine:
                 size = 0  # they enter the kernel's set instead
             for position in range(size):
                 registration = <_Registration> writers[position]
-                if queries[position].mask and self._is_current(registration):
+                if queries[position].mask:
                     acted = True
                     self._deliver(registration, queries[position].mask)
+                    if self._batch != batch:
+                        break  # a nested loop ran, as in _deliver_all()
         finally:
             if queries != few:
                 free(queries)
@@ -892,27 +949,41 @@ cdef class Engine:
 
     cdef bint _sweep(self) except -1:
         """Ask every channel; return whether a handler ran."""
-        cdef double start = engine_monotonic(), end
+        cdef dict registrations = self._registrations
+        cdef bint few = len(self.map) <= <Py_ssize_t> SWEEP_ALWAYS
+        cdef double end, start = 0.0 if few else engine_monotonic()
+        cdef long long moment = self._moment
         cdef _Registration registration
         self._sweeps += 1
         self._sweep_wanted = False
-        self._reconcile()
-        for one in list(self._registrations.values()):
-            registration = <_Registration> one
-            self._mark(registration)
-            sock = getattr(registration.obj, "socket", None)
-            if (
-                <object> type(sock) is _socket_class
-                and <long> _plain_fileno(sock) < 0
-                and not registration.resting
-            ):
-                # Closed behind our back: epoll and kqueue forget such a descriptor silently.
-                registration.resting = True
-                self._call(registration, registration.obj.handle_close)
+        for fd, obj in list(self.map.items()):
+            registration = <_Registration> registrations.get(fd)
+            if registration is None or registration.obj is not obj:
+                self._attach(fd, obj)
+            elif registration.asked != moment or self._strict:
+                self._mark(registration)
+                sock = getattr(obj, "socket", None)
+                if engine_is_exactly(<PyObject *> sock, <PyObject *> _socket_class):
+                    if _fd_of(sock) < 0:
+                        self._closed_behind(registration)
         writers = self._ask_touched(True)
-        end = engine_monotonic()
-        self._sweep_due = end + (end - start) * <int> SWEEP_SHARE
+        if few:
+            self._sweep_due = 0.0
+        else:
+            end = engine_monotonic()
+            self._sweep_due = end + (end - start) * <int> SWEEP_SHARE
         return self._write_now(writers)
+
+    cdef int _closed_behind(self, _Registration registration) except -1:
+        """Close a channel whose socket was closed by others.
+
+        epoll and kqueue forget such a descriptor silently.  (One that was only detached from its
+        socket object is still open.)
+        """
+        if not registration.resting and _is_closed(registration.number()):
+            registration.resting = True
+            self._call(registration, registration.obj.handle_close)
+        return 0
 
     cdef bint _may_sweep(self, double now) except -1:
         return self._strict or len(self.map) <= <Py_ssize_t> SWEEP_ALWAYS or now >= self._sweep_due
@@ -980,7 +1051,8 @@ cdef class Engine:
             elif now >= deadline:
                 break
         self._deliver_all(events, fired)
-        self._run_timers()
+        if self._timers:
+            self._run_timers()
         if self._ready:
             self._run_ready()
         self._settle()
@@ -1002,6 +1074,7 @@ cdef class Engine:
         elif deadline != INFINITY:
             left = deadline - engine_monotonic() if deadline > 0 else 0
             timeout = 0 if left <= 0 else <int64_t> (min(left, 1e9) * 1e9)
+        self._dropped.clear()
         if timeout == 0:
             # It does not block, and handing the GIL over costs more than the call.
             fired = self._kind.wait(self._poller, 0, events, BATCH)
@@ -1012,6 +1085,7 @@ cdef class Engine:
                 fired = self._kind.wait(self._poller, timeout, events, BATCH)
                 failure = errno
             self._waiting -= 1
+        self._moment += 1
         while self._forgotten and not self._waiting:
             forgotten, kernel = self._forgotten.pop()
             self._kind.set(
@@ -1026,31 +1100,17 @@ cdef class Engine:
                 raise OSError(failure, os.strerror(failure))
             PyErr_CheckSignals()
             fired = 0
-        return self._take_wakeups(events, fired)
-
-    cdef int _take_wakeups(self, poller_event *events, int fired) except -1:
-        """Take the engine's own events out of the batch: wake-ups, and those of strangers."""
-        cdef int position, kept = 0
-        cdef bint strangers = False
-        for position in range(fired):
-            if events[position].token.generation == 0:
-                self._drain_wakeups()
-            elif self._registration_of(events[position].token) is None:
-                strangers = True
-            else:
-                events[kept] = events[position]
-                kept += 1
         if self._wake_pending:
             self._drain_wakeups()
-        if strangers:
-            self._rebuild()
-        return kept
+        return fired
 
     cdef _Registration _registration_of(self, poller_token token):
-        known = self._registrations.get(<int> token.index)
-        if known is not None and (<_Registration> known).token.generation == token.generation:
-            return <_Registration> known
-        return None
+        cdef PyObject *known = NULL
+        if token.index < self._table_size:
+            known = self._table[token.index]
+        if known == NULL or (<_Registration> known).token.generation != token.generation:
+            return None
+        return <_Registration> known
 
     cdef int _deliver_all(self, poller_event *events, int fired) except -1:
         cdef _Registration registration
@@ -1061,6 +1121,7 @@ cdef class Engine:
         for position in range(fired):
             registration = self._registration_of(events[position].token)
             if registration is None:
+                self._take_own(events[position].token)
                 continue
             self._deliver(registration, events[position].mask)
             if self._batch != batch:
@@ -1069,11 +1130,19 @@ cdef class Engine:
                 return 0
         return 0
 
+    cdef int _take_own(self, poller_token token) except -1:
+        """Take an event that is no channel's: a wake-up, or a sign that the set must be made anew."""
+        if token.generation == 0:
+            return self._drain_wakeups() if self._wake_receiver is not None else 0
+        if token.generation not in self._dropped:
+            return self._rebuild()
+        return 0
+
     cdef int _deliver(self, _Registration registration, int mask) except -1:
         """Call the handlers of one channel: read, write, urgent data; never a stranger's."""
-        if not self._is_current(registration):
-            return self._mark(registration)
         self._mark(registration)
+        if not self._is_current(registration):
+            return 0
         obj = registration.obj
         cdef int want = registration.want
         if mask & POLLER_INVALID:
@@ -1082,48 +1151,51 @@ cdef class Engine:
         cdef bint writing = mask & _WRITABLE and want & _WRITE
         if mask & POLLER_HANGUP and not reading and want & _WRITE:
             writing = True  # nobody reads here: only a write can meet the end
-        if reading and self._asked(registration, _READ):
-            try:
-                obj.handle_read_event()
-            except BaseException as error:
-                self._caught(registration, error)
+        if reading:
+            self._offer(registration, _READ)
             if (writing or mask & POLLER_URGENT) and not self._is_current(registration):
                 return 0
-        if writing and self._asked(registration, _WRITE):
-            try:
-                obj.handle_write_event()
-            except BaseException as error:
-                self._caught(registration, error)
+        if writing:
+            self._offer(registration, _WRITE)
             if mask & POLLER_URGENT and not self._is_current(registration):
                 return 0
         if mask & POLLER_URGENT and want:
             self._call(registration, obj.handle_expt_event)
         return 0
 
-    cdef bint _asked(self, _Registration registration, int what) except -1:
-        """Ask once more just before a handler: another handler may have changed the answer."""
+    cdef int _offer(self, _Registration registration, int what) except -1:
+        """Call the handler, if the channel still wants that: others may have changed its mind."""
         obj = registration.obj
+        cdef bint asking = True
         try:
             if what == _READ:
-                return bool(obj.readable())
-            return bool(obj.writable() and not obj.accepting)
+                if obj.readable():
+                    asking = False
+                    obj.handle_read_event()
+            elif obj.writable() and not obj.accepting:
+                asking = False
+                obj.handle_write_event()
         except BaseException as error:
-            if not self._reports or isinstance(error, self.passed_through):
+            if not self._caught(registration, error, asking):
                 raise
-            self._failed(registration, error)
-            return False
+        self._moment += 1
+        return 0
 
     cdef int _call(self, _Registration registration, handler) except -1:
+        self._moment += 1
         try:
             handler()
         except BaseException as error:
-            self._caught(registration, error)
+            if not self._caught(registration, error, False):
+                raise
         return 0
 
-    cdef int _caught(self, _Registration registration, error) except -1:
-        if isinstance(error, self.passed_through):
-            raise error
-        return self._failed(registration, error)
+    cdef bint _caught(self, _Registration registration, error, bint asking) except -1:
+        """Tell the channel of its exception, if it is one that stays here."""
+        if isinstance(error, self.passed_through) or (asking and not self._reports):
+            return False
+        self._failed(registration, error)
+        return True
 
     cdef int _failed(self, _Registration registration, error) except -1:
         """Tell the channel of its exception, while that is active."""
@@ -1165,6 +1237,13 @@ cdef class Engine:
 
 
 import errno as _errno
+
+cdef bint _is_closed(poller_fd fd) except -1:
+    cdef poller_query query
+    query.fd = fd
+    query.mask = _READ
+    return poller_query_now(&query, 1) < 0 or query.mask & POLLER_INVALID
+
 
 _INTERRUPTED = frozenset({_errno.EINTR})
 

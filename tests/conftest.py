@@ -34,6 +34,8 @@ def load_package(engine: str) -> SimpleNamespace:
             }
             package = importlib.import_module("fastcore")
             assert package.engine == engine
+            for name in package.__all__:
+                getattr(package, name)  # loaded when asked for: later it would be another's
             _packages[engine] = SimpleNamespace(
                 package=package, engine=engine, Loop=modules["loop"].Loop, **modules
             )

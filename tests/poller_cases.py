@@ -6,9 +6,7 @@ kernel is asked.
 """
 
 import errno
-import fcntl
 import os
-import resource
 import socket
 import sys
 import threading
@@ -16,6 +14,12 @@ import time
 from contextlib import ExitStack
 
 import pytest
+
+if sys.platform == "win32":
+    pytest.skip("about pipes, dup2 and small numbers: POSIX only", allow_module_level=True)
+
+import fcntl
+import resource
 
 READ, WRITE, URGENT, ERROR, HANGUP, INVALID = 1, 2, 4, 8, 16, 32
 HOLDS_NUMBERS = ("poll", "select")  # they report a closed descriptor as INVALID
@@ -354,7 +358,3 @@ class QueryCases:
     def test_more_than_a_few(self, query, resources):
         pairs = [socket_pair(resources) for _ in range(100)]
         assert query([(left.fileno(), READ | WRITE) for left, _ in pairs]) == [WRITE] * 100
-
-
-if sys.platform == "win32":  # pragma: no cover
-    raise ImportError("these cases are POSIX: pipes, dup2, descriptors as small numbers")

@@ -1,4 +1,4 @@
-"""Runs every program in examples/ as a person would, on both engines.
+"""Runs every program in examples/ as a person would, on every engine.
 
 Each is a process of its own with warnings as errors, driven over loopback or
 pipes, and judged by what it prints and answers.  These tests know nothing of
@@ -25,6 +25,7 @@ import pytest
 
 import fastcore
 
+ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TIMEOUT = 30
 
@@ -97,9 +98,9 @@ def receive_all(client: socket.socket, size: int) -> bytes:
     return parts
 
 
-@pytest.fixture(params=["c", "python"])
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
-    """Every example runs on both."""
+    """Every example runs on every engine that this run is to test."""
     return str(request.param)
 
 

@@ -1,0 +1,536 @@
+"""Where the old modules lost data, spun or stalled: every line of the table of what is mended."""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+from support import PATIENCE, Site, elapsed, fill, names_of, receive_exactly
+
+
+@pytest.fixture
+def site(fast: Any) -> Iterator[Site]:
+    with Site(fast) as site:
+        yield site
+
+
+# -- events for the wrong object -------------------------------------------------------------
+
+
+def test_a_channel_closed_by_another_in_the_same_batch_hears_nothing(site: Site) -> None:
+    channels: list[Any] = []
+
+    def handle_read(self: Any) -> None:
+        self.events.append("read")
+        for other in channels:
+            if other is not self:
+                other.close()
+
+    peers = []
+    for _ in range(5):
+        ours, peer = site.pair()
+        peers.append(peer)
+        channels.append(site.channel(ours, handle_read=handle_read))
+    site.turn()
+    for peer in peers:
+        peer.send(b"x")
+    site.turn()
+    assert sorted(names_of(channels)) == [[], [], [], [], ["read"]]
+
+
+@pytest.mark.parametrize("use_poll", [False, True])
+def test_an_event_is_not_for_another_channel_under_the_same_number(
+    site: Site, use_poll: bool
+) -> None:
+    channels: list[Any] = []
+    reborn: list[Any] = []
+
+    def handle_read(self: Any) -> None:
+        self.events.append(self.recv(10))
+        for other in channels:
+            if other is not self and not reborn:
+                number = other.socket.fileno()
+                ours, peer = site.pair()
+                other.close()
+                os.dup2(ours.fileno(), number)
+                again = site.keep(socket.socket(fileno=number))
+                reborn.extend([site.channel(again), peer])
+
+    for _ in range(2):
+        ours, peer = site.pair()
+        channels.append(site.channel(ours, handle_read=handle_read))
+        peer.send(b"x")
+    site.turn(use_poll=use_poll)
+    channel, peer = reborn
+    assert channel.events == []
+    peer.send(b"y")
+    site.turn(use_poll=use_poll)
+    assert channel.events == [("read", b"y")]
+
+
+def test_a_channel_that_closes_while_reading_is_not_written(site: Site) -> None:
+    ours, peer = site.tcp_pair()
+    peer.send(b"!", socket.MSG_OOB)
+    peer.send(b"x")
+    channel = site.channel(
+        ours,
+        handle_read=lambda self: (self.events.append("read"), self.close()),
+        writable=lambda self: True,
+    )
+    site.run_until(lambda: channel.events)
+    site.turn()
+    assert channel.events == ["read"]
+
+
+def test_a_channel_replaced_while_reading_is_not_written(site: Site) -> None:
+    """The same map entry and number, but another object."""
+    ours, peer = site.pair()
+    heir = site.recorder()(None, site.map)
+    heir.socket = ours
+
+    def handle_read(self: Any) -> None:
+        self.events.append("read")
+        site.map[ours.fileno()] = heir
+
+    peer.send(b"x")
+    channel = site.channel(ours, handle_read=handle_read, writable=lambda self: True)
+    site.turn()
+    assert channel.events == ["read"]
+    site.turn()
+    assert heir.events == [("read", b"x")]
+
+
+# -- data before a hang-up -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("use_poll", [False, True])
+@pytest.mark.parametrize("writes", [False, True])
+def test_data_before_a_hang_up_is_read_to_its_end(
+    site: Site, use_poll: bool, writes: bool
+) -> None:
+    def handle_read(self: Any) -> None:
+        data = self.recv(4096)
+        if data:
+            self.events.append(("read", data))
+
+    ours, peer = site.pair()
+    channel = site.channel(ours, handle_read=handle_read, writable=lambda self: writes)
+    data = os.urandom(50_000)
+    peer.sendall(data)
+    peer.close()
+    site.run_until(lambda: not site.map, use_poll=use_poll)
+    assert channel.received == data
+    assert channel.names[-1] == "close"
+    assert channel.names.count("close") == 1
+
+
+# -- many descriptors ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def high(site: Site) -> Iterator[tuple[Any, Any]]:
+    """A socket under a number that select() cannot hold, and its peer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 3000:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4000), hard))
+    ours, peer = site.pair()
+    os.dup2(ours.fileno(), 2500)
+    yield site.keep(socket.socket(fileno=2500)), peer
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_high_descriptors_are_no_limit_or_refused_alone(
+    site: Site, high: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, peer = site.pair()
+    low = site.channel(ours)
+    channel = site.channel(high[0])
+    peer.send(b"low")
+    high[1].send(b"high")
+    site.turn(count=2)
+    assert low.received == b"low"
+    if site.fast.poller == "select":
+        ((kind, error),) = channel.events
+        assert (kind, error.errno) == ("error", errno.ERANGE)
+        assert "2500" in str(error)
+        assert "select" in str(error)
+        assert list(site.map.values()) == [low]
+    else:
+        assert channel.received == b"high"
+
+
+# -- out of descriptors in accept ----------------------------------------------------------------
+
+ACCEPTING = """
+import os, resource, socket, sys, time
+from fastcore import asyncore
+accepted = []
+class Listener(asyncore.dispatcher):
+    def writable(self):
+        return False
+    def handle_accepted(self, sock, addr):
+        accepted.append(sock)
+listener = Listener(socket.create_server(("127.0.0.1", 0)))
+listener.accepting = True
+asyncore.loop(timeout=0, count=1)
+clients = [socket.create_connection(listener.socket.getsockname()) for _ in range(2)]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+fillers = []
+try:
+    while True:
+        fillers.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+start = time.monotonic()
+turns = 0
+cpu = time.process_time()
+while time.monotonic() < start + 0.3:
+    asyncore.loop(timeout=0.1, count=1)
+    turns += 1
+assert not accepted
+assert listener.accepting and asyncore.socket_map, "the listener has closed itself"
+assert turns < 30, f"it spins: {turns} turns"
+for number in fillers:
+    os.close(number)
+deadline = time.monotonic() + 10
+while len(accepted) < 2 and time.monotonic() < deadline:
+    asyncore.loop(timeout=1, count=1)
+assert len(accepted) == 2
+print("accepted")
+for sock in [*accepted, *clients]:
+    sock.close()
+listener.close()
+"""
+
+
+def test_a_listener_rests_where_there_are_no_descriptors(fast: Any) -> None:
+    environment = dict(os.environ, FASTCORE_ENGINE=fast.engine, FASTCORE_POLLER=fast.poller)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ACCEPTING],
+        env=environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, last = done.stdout.splitlines()  # it logs once, not once for each try
+    assert first.startswith("error: cannot accept for now")
+    assert last == "accepted"
+
+
+def test_the_rest_of_a_listener_doubles_up_to_a_second(site: Site) -> None:
+    listener = site.channel(site.server())
+    listener.accepting = True
+    listener.log_info = mock.Mock()
+    listener.socket = mock.Mock()
+    listener.socket.accept.side_effect = OSError(errno.EMFILE, "full")
+    rests = []
+    with mock.patch.object(
+        type(site.loop), "_rest", lambda loop, fd, obj, seconds: rests.append(seconds)
+    ):
+        for _ in range(9):
+            with pytest.raises(OSError, match="full"):
+                listener.accept()
+    assert rests == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0]
+    assert listener.log_info.call_count == 1
+
+
+# -- nothing to wait for -------------------------------------------------------------------------
+
+
+def test_a_wait_for_nothing_is_ended_by_a_timer(site: Site) -> None:
+    ours, _ = site.pair()
+    site.channel(ours, readable=lambda self: False)
+    fired: list[int] = []
+    site.loop.call_later(0.01, fired.append, 1)
+    assert elapsed(lambda: site.turn(timeout=30)) < PATIENCE
+    assert fired == [1]
+
+
+def test_a_wait_for_nothing_is_ended_by_a_wake_up(site: Site) -> None:
+    ours, _ = site.pair()
+    site.channel(ours, readable=lambda self: False)
+    loop = site.loop
+    thread = threading.Timer(0.05, loop.wakeup)
+    thread.start()
+    assert elapsed(lambda: site.turn(timeout=30)) < PATIENCE
+    thread.join()
+
+
+def test_a_wait_for_nothing_is_ended_by_a_signal(site: Site) -> None:
+    ours, _ = site.pair()
+    site.channel(ours, readable=lambda self: False)
+    arrived: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: arrived.append(number))
+    thread = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+    try:
+        thread.start()
+        assert elapsed(lambda: site.turn(timeout=30)) < PATIENCE
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert arrived == [signal.SIGUSR1]
+
+
+def test_a_wait_for_nothing_takes_its_time(site: Site) -> None:
+    ours, _ = site.pair()
+    site.channel(ours, readable=lambda self: False)
+    assert elapsed(lambda: site.turn(timeout=0.05)) >= 0.049
+
+
+# -- listen --------------------------------------------------------------------------------------
+
+
+def test_the_backlog_is_as_asked_everywhere(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = site.channel()
+    channel.socket = mock.Mock()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", "nt")
+        channel.listen(100)
+    channel.socket.listen.assert_called_once_with(100)
+
+
+# -- dispatcher_with_send --------------------------------------------------------------------------
+
+
+def test_sending_behind_a_large_buffer_is_not_quadratic(site: Site) -> None:
+    ours, _ = site.pair()
+    channel = site.asyncore.dispatcher_with_send(ours, site.map)
+    fill(ours)
+    channel.send(b"x" * 16_000_000)
+
+    def send_many() -> None:
+        for _ in range(3000):
+            channel.send(b"y" * 10)
+
+    # Copied once for each of them, these would be 48 GB.
+    assert elapsed(send_many) < 3
+    assert len(channel.out_buffer) == 16_030_000
+
+
+def test_a_buffer_that_waits_arrives_in_order(site: Site) -> None:
+    ours, peer = site.pair()
+    channel = site.asyncore.dispatcher_with_send(ours, site.map)
+    channel.handle_read = lambda: None
+    pieces = [os.urandom(99_991) for _ in range(40)]
+    for piece in pieces:
+        channel.send(piece)
+    assert isinstance(channel.out_buffer, bytes)
+    assert channel.out_buffer
+    received: list[bytes] = []
+    size = sum(map(len, pieces))
+    reader = threading.Thread(target=lambda: received.append(receive_exactly(peer, size)))
+    reader.start()
+    site.run_until(lambda: not channel.out_buffer)
+    reader.join()
+    assert received == [b"".join(pieces)]
+    assert not channel.writable()
+
+
+def test_out_buffer_may_be_read_and_assigned(site: Site) -> None:
+    ours, peer = site.pair()
+    channel = site.asyncore.dispatcher_with_send(ours, site.map)
+    filled = fill(ours)
+    channel.send(b"one")
+    channel.send(bytearray(b"two"))
+    assert channel.out_buffer == b"onetwo"
+    channel.out_buffer = channel.out_buffer[3:] + b"three"
+    channel.out_buffer += b"!"
+    assert channel.out_buffer == b"twothree!"
+    receive_exactly(peer, filled)
+    site.run_until(lambda: not channel.out_buffer)
+    assert peer.recv(100) == b"twothree!"
+
+
+def test_a_sent_bytearray_belongs_to_its_owner_again(site: Site) -> None:
+    ours, peer = site.pair()
+    channel = site.asyncore.dispatcher_with_send(ours, site.map)
+    filled = fill(ours)
+    for _ in range(2):
+        data = bytearray(b"mine")
+        channel.send(data)
+        data.clear()
+        data.extend(b"other")
+    receive_exactly(peer, filled)
+    site.run_until(lambda: not channel.out_buffer)
+    assert peer.recv(100) == b"minemine"
+
+
+# -- async_chat ------------------------------------------------------------------------------------
+
+
+def _chat(site: Site, sock: Any, **attributes: Any) -> Any:
+    kind = type("Chat", (site.fast.asynchat.async_chat,), attributes)
+    chat = kind(sock, site.map)
+    chat.set_terminator(b"\n")
+    chat.ac_in_buffer_size = 1 << 23
+    return chat
+
+
+def test_a_burst_of_lines_is_not_quadratic(site: Site) -> None:
+    ours, _ = site.pair()
+    lines: list[bytes] = []
+    chat = _chat(
+        site,
+        ours,
+        collect_incoming_data=lambda self, data: lines.append(data),
+        found_terminator=lambda self: None,
+    )
+
+    def seconds(count: int) -> float:
+        chat.recv = lambda size: b"12345678901234567890123456789\n" * count
+        return elapsed(chat.handle_read)
+
+    short = min(seconds(5_000) for _ in range(3))
+    long = min(seconds(80_000) for _ in range(2))
+    assert len(lines) == 175_000
+    assert long < short * 16 * 4, "quadratic would be 16 times as much again"
+
+
+def test_the_input_buffer_is_exact_whenever_user_code_runs(site: Site) -> None:
+    seen: list[bytes] = []
+    ours, peer = site.pair()
+    chat = _chat(
+        site,
+        ours,
+        collect_incoming_data=lambda self, data: None,
+        found_terminator=lambda self: seen.append(self.ac_in_buffer),
+    )
+    peer.send(b"one\ntwo\nthr")
+    site.turn()
+    assert seen == [b"two\nthr", b"thr"]
+    assert chat.ac_in_buffer == b""
+
+
+def test_a_line_without_end_is_unlimited_unless_asked(site: Site) -> None:
+    size = 0
+
+    def collect(self: Any, data: bytes) -> None:
+        nonlocal size
+        size += len(data)
+
+    ours, peer = site.pair()
+    chat = _chat(site, ours, collect_incoming_data=collect)
+    for _ in range(20):
+        peer.send(b"x" * 50_000)
+        site.turn()
+    assert size == 1_000_000
+    assert site.map
+    chat.ac_max_line_size = 100
+    chat.log_info = lambda message, type: None
+    peer.send(b"x" * 101)
+    site.turn()
+    assert not site.map
+
+
+def test_the_hook_of_a_long_line_may_do_something_else(site: Site) -> None:
+    lines: list[bytes] = []
+    calls: list[int] = []
+    ours, peer = site.pair()
+    chat = _chat(
+        site,
+        ours,
+        ac_max_line_size=10,
+        collect_incoming_data=lambda self, data: lines.append(data),
+        found_terminator=lambda self: None,
+        handle_line_too_long=lambda self: calls.append(1),
+    )
+    peer.send(b"1234567890\n12345678901\n1\n")
+    site.turn()
+    assert calls == [1]
+    assert b"1234567890" in lines
+    assert site.map == {ours.fileno(): chat}
+
+
+def _push(chat: Any, data: Any) -> None:
+    chat.push(data)
+
+
+def _send(channel: Any, data: Any) -> None:
+    channel.send(data)
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "give"),
+    [("asynchat", "async_chat", _push), ("asyncore", "dispatcher_with_send", _send)],
+)
+def test_a_view_of_wide_items_is_its_bytes(
+    site: Site, module: str, kind: str, give: Callable[[Any, Any], None]
+) -> None:
+    ours, peer = site.pair()
+    channel = getattr(getattr(site.fast, module), kind)(ours, site.map)
+    channel.handle_read = lambda: None
+    numbers = array.array("I", range(100_000))
+    give(channel, memoryview(numbers))
+    received: list[bytes] = []
+    reader = threading.Thread(
+        target=lambda: received.append(receive_exactly(peer, numbers.itemsize * len(numbers)))
+    )
+    reader.start()
+    deadline = time.monotonic() + PATIENCE
+    while reader.is_alive() and time.monotonic() < deadline:
+        site.turn(timeout=0.01)
+    reader.join(0)
+    assert received == [numbers.tobytes()]
+
+
+# -- closing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "kind"),
+    [
+        ("asyncore", "dispatcher"),
+        ("asyncore", "dispatcher_with_send"),
+        ("asyncore", "file_dispatcher"),
+        ("asynchat", "async_chat"),
+    ],
+)
+def test_close_before_init_closes(fast: Any, module: str, kind: str) -> None:
+    cls = getattr(getattr(fast, module), kind)
+    channel = cls.__new__(cls)
+    channel.close()
+    channel.socket = sock = mock.Mock()
+    channel.close()
+    sock.close.assert_called_once_with()
+
+
+@pytest.mark.parametrize("problem", [OSError(errno.EIO, "no"), ValueError("no")])
+def test_close_all_empties_the_map_and_raises(site: Site, problem: Exception) -> None:
+    def fail(self: Any) -> None:
+        self.socket.close()
+        raise problem
+
+    pairs = [site.pair() for _ in range(3)]
+    site.channel(pairs[0][0])
+    site.channel(pairs[1][0], close=fail)
+    last = site.channel(pairs[2][0])
+    with pytest.raises(type(problem)):
+        site.asyncore.close_all(site.map)
+    assert site.map == {}
+    assert last.socket.fileno() == -1
+
+
+def test_close_all_may_ignore_errors_but_not_exits(site: Site) -> None:
+    def fail(self: Any) -> None:
+        raise self.problem
+
+    ours, _ = site.pair()
+    channel = site.channel(ours, close=fail)
+    channel.problem = ValueError()
+    site.asyncore.close_all(site.map, ignore_all=True)
+    assert site.map == {}
+    site.map[ours.fileno()] = channel
+    channel.problem = site.asyncore.ExitNow()
+    with pytest.raises(site.asyncore.ExitNow):
+        site.asyncore.close_all(site.map, ignore_all=True)
+    assert site.map == {}

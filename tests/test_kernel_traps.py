@@ -1,0 +1,499 @@
+"""What kernels do to an event loop: duplicates, forks, numbers used again, resets, signals."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+from support import PATIENCE, Site, close_now, elapsed, fill
+
+
+@pytest.fixture
+def site(fast: Any) -> Iterator[Site]:
+    with Site(fast) as site:
+        yield site
+
+
+def _turns_that_wait(site: Site) -> int:
+    """How many of five turns waited for their timeout: all but one or two, unless it spins."""
+    return sum(elapsed(lambda: site.turn(timeout=0.03)) >= 0.029 for _ in range(5))
+
+
+# -- who hears of what ---------------------------------------------------------------------------
+
+
+def test_a_channel_that_wants_nothing_does_not_hear_of_a_hang_up(site: Site) -> None:
+    ours, peer = site.pair()
+    channel = site.channel(ours)
+    site.turn()
+    channel.readable = lambda: False
+    site.turn()
+    peer.close()
+    assert _turns_that_wait(site) == 5
+    assert channel.events == []
+    channel.readable = lambda: True
+    site.turn()
+    assert channel.events == ["close"]
+
+
+@pytest.mark.parametrize("use_poll", [False, True])
+def test_a_duplicate_of_a_closed_descriptor_is_a_stranger(site: Site, use_poll: bool) -> None:
+    """Its events reach nobody, not even the next owner of the number, and it does not spin."""
+    idle, _ = site.pair()
+    bystander = site.channel(idle)
+    ours, peer = site.pair()
+    channel = site.channel(ours)
+    site.turn()
+    number = ours.fileno()
+    site.keep(os.dup(number))
+    peer.send(b"for the duplicate")
+    fresh, fresh_peer = site.pair()
+    del site.map[number]
+    os.dup2(fresh.fileno(), number)  # closes it behind the loop's back
+    heir = site.channel(site.keep(socket.socket(fileno=number)))
+    ours.detach()
+    assert _turns_that_wait(site) >= 3
+    assert (channel.events, heir.events, bystander.events) == ([], [], [])
+    fresh_peer.send(b"mine")
+    site.turn(timeout=5, use_poll=use_poll)
+    assert heir.events == [("read", b"mine")]
+
+
+def test_a_duplicate_of_a_closed_channel_does_not_spin(site: Site) -> None:
+    idle, _ = site.pair()
+    site.channel(idle)
+    ours, peer = site.pair()
+    channel = site.channel(ours)
+    site.turn()
+    duplicate = site.keep(os.dup(ours.fileno()))
+    peer.send(b"x")
+    channel.close()
+    assert _turns_that_wait(site) == 5
+    assert os.read(duplicate, 10) == b"x"
+
+
+def test_a_socket_closed_behind_the_loops_back_closes_its_channel(site: Site) -> None:
+    idle, peer = site.pair()
+    bystander = site.channel(idle)
+    ours, _ = site.pair()
+    channel = site.channel(ours)
+    site.turn()
+    ours.close()
+    peer.send(b"x")
+    site.turn(count=2)
+    assert channel.events == ["close"]
+    assert bystander.events == [("read", b"x")]
+
+
+def test_a_channel_may_close_and_open_again_under_its_number(site: Site) -> None:
+    peers = []
+
+    def handle_read(self: Any) -> None:
+        self.events.append(self.recv(100))
+        number = self.socket.fileno()
+        fresh, peer = site.pair()
+        self.close()
+        os.dup2(fresh.fileno(), number)
+        fresh.close()
+        self.set_socket(site.keep(socket.socket(fileno=number)), site.map)
+        self.connected = True
+        peers.append(peer)
+
+    ours, peer = site.pair()
+    channel = site.channel(ours, handle_read=handle_read)
+    peers.append(peer)
+    for count in range(1, 5):
+        peers[-1].send(b"x")
+        site.turn(timeout=5)
+        assert channel.events == [b"x"] * count
+        assert list(site.map.values()) == [channel]
+
+
+def test_an_object_may_take_the_place_of_another_under_its_number(site: Site) -> None:
+    """The channel changes, the socket does not."""
+    ours, peer = site.pair()
+    first = site.channel(ours)
+    site.turn()
+    second = site.recorder()(None, site.map)
+    second.socket = ours
+    site.map[ours.fileno()] = second
+    peer.send(b"x")
+    site.turn(timeout=5)
+    assert (first.events, second.events) == ([], [("read", b"x")])
+
+
+# -- fork ----------------------------------------------------------------------------------------
+
+
+def _in_child(action: Any) -> int:
+    """Run `action()` in a forked child; return its exit status."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_child_may_close_its_channels_without_making_the_parent_deaf(site: Site) -> None:
+    ours, peer = site.pair()
+    channel = site.channel(ours)
+    site.turn()
+    assert _in_child(lambda: site.asyncore.close_all(site.map)) == 0
+    peer.send(b"x")
+    site.turn(timeout=5)
+    assert channel.events == [("read", b"x")]
+
+
+def test_a_child_has_a_loop_of_its_own(site: Site) -> None:
+    ours, peer = site.pair()
+    channel = site.channel(ours)
+    site.turn()
+
+    def serve() -> None:
+        own, own_peer = socket.socketpair()
+        own_channel = site.recorder()(own, site.map)
+        own_peer.send(b"own")
+        peer.send(b"inherited")
+        site.run_until(lambda: own_channel.events and channel.events)
+        assert own_channel.events == [("read", b"own")]
+        assert channel.events == [("read", b"inherited")]
+        channel.readable = lambda: False
+        site.turn()
+
+    assert _in_child(serve) == 0
+    assert _turns_that_wait(site) == 5, "the child's channel is not the parent's"
+    peer.send(b"x")
+    site.turn(timeout=5)
+    assert channel.events == [("read", b"x")]
+
+
+def test_a_fork_inside_a_handler_leaves_both_loops_running(site: Site) -> None:
+    status = []
+
+    def handle_read(self: Any) -> None:
+        self.events.append(self.recv(1))
+        if not status:
+            status.append(_in_child(self.in_child))
+
+    ours, peer = site.pair()
+    channel = site.channel(ours, handle_read=handle_read)
+
+    def in_child() -> None:
+        status.append(0)
+        site.run_until(lambda: len(channel.events) == 2)
+        peer.send(b"c")
+        site.run_until(lambda: len(channel.events) == 3)
+
+    channel.in_child = in_child
+    peer.send(b"ab")
+    site.turn(timeout=5)
+    assert status == [0]
+    peer.send(b"d")
+    site.run_until(lambda: len(channel.events) == 2)
+    assert channel.events == [b"a", b"d"]
+
+
+# -- connections ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("use_poll", [False, True])
+def test_a_refused_connect_is_an_error_not_a_connection(site: Site, use_poll: bool) -> None:
+    server = site.server()
+    address = server.getsockname()
+    server.close()
+    channel = site.channel(writable=lambda self: True)
+    channel.create_socket()
+    channel.connect(address)
+    site.run_until(lambda: not site.map, use_poll=use_poll)
+    ((kind, error),) = channel.events
+    assert (kind, error.errno) == ("error", errno.ECONNREFUSED)
+    assert channel.connected is False
+
+
+def test_a_refused_connect_is_met_by_who_does_not_want_to_write(site: Site) -> None:
+    server = site.server()
+    address = server.getsockname()
+    server.close()
+    channel = site.channel()
+    channel.create_socket()
+    channel.connect(address)
+    site.run_until(lambda: not site.map)
+    assert channel.names == ["error"]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_reset_in_the_middle_of_a_write_closes(site: Site, readable: bool) -> None:
+    def handle_write(self: Any) -> None:
+        self.sent += self.send(b"x" * 100_000)
+
+    ours, peer = site.tcp_pair()
+    channel = site.channel(
+        ours,
+        sent=0,
+        readable=lambda self: readable,
+        writable=lambda self: True,
+        handle_write=handle_write,
+    )
+    site.run_until(lambda: not select.select([], [ours], [], 0)[1])
+    assert channel.sent
+    close_now(peer)
+    site.run_until(lambda: not site.map)
+    assert channel.events == ["close"]
+
+
+def test_a_reset_is_read_as_the_end(site: Site) -> None:
+    ours, peer = site.tcp_pair()
+    channel = site.channel(ours)
+    site.turn()
+    close_now(peer)
+    site.run_until(lambda: not site.map)
+    assert channel.events == ["close"]
+
+
+def test_urgent_data_is_told_beside_the_rest(site: Site) -> None:
+    def handle_expt(self: Any) -> None:
+        self.events.append(("expt", self.socket.recv(1, socket.MSG_OOB)))
+
+    ours, peer = site.tcp_pair()
+    channel = site.channel(ours, handle_expt=handle_expt)
+    peer.send(b"!", socket.MSG_OOB)
+    site.run_until(lambda: "expt" in channel.names)
+    peer.send(b"data")
+    site.run_until(lambda: "read" in channel.names)
+    assert [event for event in channel.events if event[0] == "expt"] == [("expt", b"!")]
+    assert channel.received == b"data"
+
+
+def test_an_error_is_no_urgent_data(site: Site) -> None:
+    ours, peer = site.tcp_pair()
+    channel = site.channel(ours, handle_read=lambda self: self.events.append("read"))
+    close_now(peer)
+    select.select([ours], [], [], 10)
+    site.turn()
+    assert "expt" not in channel.names
+
+
+def test_a_half_closed_peer_still_gets_its_answer(site: Site) -> None:
+    class Answering(site.recorder()):  # type: ignore[misc]
+        answer = b"x" * 3_000_000
+
+        def writable(self) -> bool:
+            return bool(self.answer)
+
+        def readable(self) -> bool:
+            return "end" not in self.events
+
+        def handle_close(self) -> None:
+            self.events.append("end")
+
+        def handle_write(self) -> None:
+            self.answer = self.answer[self.send(self.answer) :]
+            if not self.answer:
+                self.close()
+
+    ours, peer = site.tcp_pair()
+    channel = Answering(ours, site.map)
+    peer.send(b"ask")
+    peer.shutdown(socket.SHUT_WR)
+    sizes: list[int] = []
+
+    def read() -> None:
+        while data := peer.recv(1 << 16):
+            sizes.append(len(data))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    site.run_until(lambda: not site.map)
+    reader.join()
+    assert sum(sizes) == 3_000_000
+    assert channel.names == ["read", "end"]
+
+
+# -- accepting -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OSError(errno.ECONNABORTED, "aborted"),
+        BlockingIOError(errno.EAGAIN, "nobody there"),
+        TypeError("None"),
+    ],
+)
+def test_an_accept_that_finds_nobody_is_no_error(site: Site, answer: Exception) -> None:
+    accepted: list[Any] = []
+    channel = site.channel(handle_accepted=lambda self, sock, addr: accepted.append(sock))
+    channel.socket = mock.Mock()
+    channel.socket.accept.side_effect = answer
+    channel.accepting = True
+    assert channel.accept() is None
+    channel.handle_read_event()
+    assert (accepted, channel.events) == ([], [])
+    channel.socket = None
+
+
+def test_an_accepted_connection_may_have_no_address(site: Site) -> None:
+    accepted: list[Any] = []
+    channel = site.channel(handle_accepted=lambda self, *pair: accepted.append(pair))
+    channel.socket = mock.Mock()
+    channel.socket.accept.return_value = ("socket", None)
+    channel.accepting = True
+    channel.handle_read_event()
+    assert accepted == [("socket", None)]
+    channel.socket = None
+
+
+def test_a_connection_reset_before_it_was_accepted(site: Site) -> None:
+    channels: list[Any] = []
+    listener = site.channel(
+        site.server(),
+        handle_accepted=lambda self, sock, addr: channels.append(site.channel(site.keep(sock))),
+    )
+    listener.accepting = True
+    close_now(site.client(listener.socket.getsockname()))
+    other = site.client(listener.socket.getsockname())
+    other.send(b"x")
+    site.run_until(lambda: channels and channels[-1].received == b"x")
+    assert listener.events == []
+    assert [channel for channel in channels[:-1] if channel.socket.fileno() >= 0] == []
+
+
+def test_a_listener_is_never_written(site: Site) -> None:
+    listener = site.channel(site.server(), writable=lambda self: True)
+    listener.accepting = True
+    site.turn(count=3)
+    assert listener.events == []
+
+
+# -- nesting, signals, readiness that is none ----------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["loop", "poll", "poll2", "run_once"])
+def test_a_handler_may_wait_for_another_channel(site: Site, how: str) -> None:
+    ours, peer = site.pair()
+    other_sock, other_peer = site.pair()
+    other = site.channel(other_sock)
+
+    def handle_read(self: Any) -> None:
+        self.events.append(self.recv(10))
+        other_peer.send(b"answer")
+        deadline = time.monotonic() + PATIENCE
+        while not other.events and time.monotonic() < deadline:
+            if how == "loop":
+                site.turn()
+            elif how == "run_once":
+                site.loop.run_once(0)
+            else:
+                getattr(site.asyncore, how)(0.0, site.map)
+        self.events.append(other.received)
+
+    channel = site.channel(ours, handle_read=handle_read)
+    for count in range(1, 4):
+        other.events.clear()
+        peer.send(b"ask")
+        site.turn(timeout=5)
+        assert channel.events == [b"ask", b"answer"] * count
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_what_a_nested_loop_has_read_is_not_delivered_again(site: Site, writes: bool) -> None:
+    channels: list[Any] = []
+
+    def handle_read(self: Any) -> None:
+        data = self.recv(10)  # raises where nothing is there
+        self.events.append(("read", data))
+        if len(self.events) == 1:
+            site.turn()
+
+    peers = []
+    for _ in range(4):
+        ours, peer = site.pair()
+        channels.append(
+            site.channel(ours, handle_read=handle_read, writable=lambda self: writes,
+                         handle_write=lambda self: None)
+        )  # fmt: skip
+        peers.append(peer)
+    for peer in peers:
+        peer.send(b"x")
+    site.turn(count=3)
+    assert [channel.events for channel in channels] == [[("read", b"x")]] * 4
+
+
+def test_a_nested_loop_may_close_what_the_outer_one_works_on(site: Site) -> None:
+    ours, peer = site.pair()
+    other, other_peer = site.pair()
+
+    def handle_read(self: Any) -> None:
+        self.events.append(self.recv(10))
+        other_peer.send(b"x")
+        site.turn(timeout=5)
+        self.events.append("closed")
+
+    channel = site.channel(ours, handle_read=handle_read, writable=lambda self: True)
+    site.channel(other, handle_read=lambda self: channel.close())
+    peer.send(b"x")
+    site.run_until(lambda: "closed" in channel.events)
+    site.turn()
+    assert channel.events[-1] == "closed"
+
+
+def test_a_signal_interrupts_no_delivery(site: Site) -> None:
+    ours, peer = site.pair()
+    channel = site.channel(ours)
+    ticks: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: ticks.append(number))
+    timer = threading.Timer(0.05, peer.send, (b"x",))
+    before_timer = signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+    timer.start()
+    try:
+        site.run_until(lambda: channel.events)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before_timer)
+        timer.join()
+        signal.signal(signal.SIGALRM, before)
+    assert channel.events == [("read", b"x")]
+    assert ticks
+
+
+def test_the_exception_of_a_signal_handler_leaves_the_loop(site: Site) -> None:
+    ours, _ = site.pair()
+    site.channel(ours)
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            site.turn(timeout=30)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert site.map
+
+
+def test_a_chat_forgives_readiness_that_is_none(site: Site) -> None:
+    ours, _ = site.pair()
+    chat = site.fast.asynchat.async_chat(ours, site.map)
+    chat.set_terminator(b"\n")
+    chat.handle_read_event()
+    fill(ours)
+    chat.push(b"waits")
+    chat.handle_write_event()
+    assert site.map
+    assert chat.producer_fifo
