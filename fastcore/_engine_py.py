@@ -170,10 +170,12 @@ class Engine:
     # These leave the loop instead of going to handle_error() or exception_handler().
     passed_through: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit)
 
+    # There before __init__, which may be left by an exception: __del__ looks at them.
+    _poller: Any = None
+    _wake_receiver: socket.socket | None = None
+    _wake_sender: socket.socket | None = None
+
     def __init__(self, map: Any, poller: str, strict: bool) -> None:
-        self._poller: Any = None
-        self._wake_receiver: socket.socket | None = None
-        self._wake_sender: socket.socket | None = None
         if poller not in _pollers_py.kinds:
             raise ValueError(f"no poller {poller!r} here; there are: {', '.join(pollers())}")
         self.map = map
@@ -192,8 +194,7 @@ class Engine:
         self._reports = False
         self._disconnect_closes = False
         self._batch = 0
-        # Counts what may change the answer of a predicate: handlers that ran, time that passed.
-        self._moment = 0
+        self._moment = 0  # counts the handlers and callbacks that ran
         self._sweep_wanted = False
         self._sweep_due = 0.0
         self._timers: list[tuple[float, int, Handle]] = []
@@ -252,7 +253,7 @@ class Engine:
 
     def next_deadline(self) -> float | None:
         """Return the loop time at which run_once() has something to do by itself, or None."""
-        if self._ready or self._wake_pending:
+        if self._ready or self._wake_pending or self._touched:
             return monotonic()
         deadline = self._next_timer()
         if self._sweep_wanted and self._registrations:
@@ -548,48 +549,54 @@ class Engine:
             for fd in [fd for fd in registrations if fd not in self.map]:
                 self._drop(registrations[fd])
 
-    def _ask_touched(self, eager: bool) -> list[_Registration]:
-        """Ask all that were touched and tell the kernel, in one pass.
+    def _take_touched(self) -> list[_Registration]:
+        """Return those that are to be asked, and begin to note new ones."""
+        if len(self._registrations) != len(self.map):
+            self._reconcile()
+        touched, self._touched = self._touched, []
+        return touched
+
+    def _ask(self, asked: list[_Registration], eager: bool) -> list[_Registration]:
+        """Ask channels what they want, in the order of the standard loop, and tell the kernel.
 
         With `eager`, those that came to want to write are not told but returned.
         """
         writers: list[_Registration] = []
-        if len(self._registrations) != len(self.map):
-            self._reconcile()
         holder = self.map.get
-        touched, self._touched = self._touched, []
-        position = 0
         asking = False
-        while position < len(touched):
-            registration = touched[position]
+        for position, registration in enumerate(asked):
             try:
                 registration.touched = False
                 obj = registration.obj
                 if registration.gone or holder(registration.fd) is not obj:
                     self._drop(registration)
-                else:
-                    want = 0
-                    if not registration.resting:
-                        asking = True
-                        want = READ if obj.readable() else 0
-                        if obj.writable() and not obj.accepting:
-                            want |= WRITE
-                        asking = False
-                    registration.asked = self._moment
-                    registration.want = want
-                    if want != registration.kernel:
-                        if eager and want & WRITE & ~registration.kernel:
-                            writers.append(registration)
-                        else:
-                            self._apply(registration)
+                    continue
+                want = 0
+                if not registration.resting:
+                    asking = True
+                    want = READ if obj.readable() else 0
+                    if obj.writable() and not obj.accepting:
+                        want |= WRITE
+                    asking = False
+                    sock = getattr(obj, "socket", None)
+                    if type(sock) is _socket_class and sock._closed:
+                        self._closed_behind(registration)
+                registration.asked = self._moment
+                registration.want = want
+                if want != registration.kernel:
+                    if eager and want & WRITE & ~registration.kernel:
+                        writers.append(registration)
+                    else:
+                        self._apply(registration)
             except BaseException as error:
-                if not asking or not self._caught(registration, error, True):
-                    # Nobody may be forgotten because one channel cannot answer.
-                    for one in [*writers, *touched[position:]]:
-                        one.touched = False
-                        self._mark(one)
-                    raise
-            position += 1
+                if asking and self._caught(registration, error, True):
+                    asking = False
+                    continue
+                # Nobody may be forgotten because one channel cannot answer.
+                for one in [*writers, *asked[position:]]:
+                    one.touched = False
+                    self._mark(one)
+                raise
         return writers
 
     def _apply(self, registration: _Registration) -> None:
@@ -621,42 +628,38 @@ class Engine:
             return False
         acted = False
         batch = self._batch
-        for registration in writers:
-            self._mark(registration)
         masks = _pollers_py.query_now([(one.fd, one.want) for one in writers])
-        for registration, mask in zip(writers, masks, strict=True):
-            if mask:
-                acted = True
-                self._deliver(registration, mask)
-                if self._batch != batch:
-                    break  # a nested loop ran, as in _deliver_all()
-        self._ask_touched(False)
+        try:
+            for registration, mask in zip(writers, masks, strict=True):
+                if not mask or registration.gone or self._batch != batch:
+                    self._mark(registration)  # or a nested loop ran, as in _deliver_all()
+                else:
+                    acted = True
+                    self._deliver(registration, mask)
+        except BaseException:
+            for registration in writers:
+                self._mark(registration)
+            raise
+        self._ask(self._take_touched(), False)
         return acted
 
     def _settle(self) -> bool:
         """Bring the kernel in line with all that was touched; return whether a handler ran."""
         if not self._touched and len(self._registrations) == len(self.map):
             return False
-        return self._write_now(self._ask_touched(True))
+        return self._write_now(self._ask(self._take_touched(), True))
 
     def _sweep(self) -> bool:
         """Ask every channel; return whether a handler ran."""
-        registrations = self._registrations
         few = len(self.map) <= SWEEP_ALWAYS
         start = 0.0 if few else monotonic()
-        moment = self._moment
         self._sweeps += 1
         self._sweep_wanted = False
-        for fd, obj in list(self.map.items()):
-            registration = registrations.get(fd)
-            if registration is None or registration.obj is not obj:
-                self._attach(fd, obj)
-            elif registration.asked != moment or self._strict:
-                self._mark(registration)
-                sock = getattr(obj, "socket", None)
-                if type(sock) is _socket_class and sock.fileno() < 0:
-                    self._closed_behind(registration)
-        writers = self._ask_touched(True)
+        self._take_touched()
+        writers = self._ask(list(self._registrations.values()), True)
+        if self._touched or len(self._registrations) != len(self.map):
+            # Entries of the map that others replaced: dropped just now, and known anew.
+            writers += self._ask(self._take_touched(), True)
         if few:
             self._sweep_due = 0.0
         else:
@@ -670,14 +673,19 @@ class Engine:
         epoll and kqueue forget such a descriptor silently.  (One that was only detached from its
         socket object is still open.)
         """
-        if registration.resting:
-            return
         if _pollers_py.query_now([(registration.fd, READ)])[0] & INVALID:
             registration.resting = True
             self._call(registration, registration.obj.handle_close)
 
-    def _may_sweep(self, now: float) -> bool:
-        return self._strict or len(self.map) <= SWEEP_ALWAYS or now >= self._sweep_due
+    def _prepare(self) -> bool:
+        """Ask those that were touched, and all others where that is affordable.
+
+        Returns whether a handler ran.
+        """
+        self._sweep_wanted = True
+        if self._strict or len(self.map) <= SWEEP_ALWAYS or monotonic() >= self._sweep_due:
+            return self._sweep()
+        return self._settle()
 
     # -- one turn ------------------------------------------------------------------------
 
@@ -695,15 +703,19 @@ class Engine:
         outer = self._reports, self._disconnect_closes
         self._reports, self._disconnect_closes = reports, disconnect_closes
         self._depth += 1
+        self._moment += 1  # the program's own code ran since the last call
+        turns = 0
         try:
-            while count is None or count > 0:
-                if (until_empty and not self.map) or (until_idle and not (self.map or self._has_pending())):
+            while True:
+                last = (self._stopping and turns > 0) or (count is not None and turns >= count)
+                acted = self._settle() if last else self._prepare()
+                if last or (until_empty and not self.map):
                     break
-                self._turn(timeout)
-                if self._stopping:
+                if until_idle and not (self.map or self._has_pending()):
                     break
-                if count is not None:
-                    count -= 1
+                # A handler that ran just now was this turn's work, if turns are counted.
+                self._turn(timeout, acted and (turns == 0 or count is not None))
+                turns += 1
         finally:
             self._depth -= 1
             self._stopping = False
@@ -713,31 +725,29 @@ class Engine:
     def _has_pending(self) -> bool:
         return bool(self._ready) or self._next_timer() != inf
 
-    def _turn(self, timeout: float | None) -> None:
-        """Ask, wait until something happens, deliver it, ask those that ran."""
-        now = monotonic()
-        deadline = inf if timeout is None else now + timeout
+    def _turn(self, timeout: float | None, at_once: bool) -> None:
+        """Wait until something happens and deliver it; do not wait if it is to be `at_once`."""
+        deadline = inf if timeout is None else monotonic() + timeout
         self._turns += 1
         self._woken = False
-        self._sweep_wanted = True
-        acted = self._sweep() if self._may_sweep(now) else self._settle()
         while True:
-            events = self._wait(-inf if acted or self._ready or self._stopping else deadline)
-            if events or acted or self._woken or self._ready:
+            at_once = at_once or self._stopping or bool(self._ready)
+            events = self._wait(-inf if at_once else deadline)
+            if events or at_once or self._woken or self._ready:
                 break
             now = monotonic()
             if self._timers and self._next_timer() <= now:
                 break
             if self._sweep_wanted and (now >= self._sweep_due or now >= deadline):
-                acted = self._sweep()
+                at_once = self._sweep() or not self.map  # nothing left to wait for
             elif now >= deadline:
                 break
-        self._deliver_all(events)
+        if events:
+            self._deliver_all(events)
         if self._timers:
             self._run_timers()
         if self._ready:
             self._run_ready()
-        self._settle()
 
     def _wait(self, deadline: float) -> list[tuple[int, int]]:
         """Wait for events until `deadline`, the next timer or the sweep that is due."""
@@ -758,7 +768,6 @@ class Engine:
             events: list[tuple[int, int]] = self._poller.wait(timeout)
         finally:
             self._waiting -= 1
-        self._moment += 1
         while self._forgotten and not self._waiting:
             fd, kernel = self._forgotten.pop()
             with contextlib.suppress(OSError):
@@ -793,45 +802,43 @@ class Engine:
     def _deliver(self, registration: _Registration, mask: int) -> None:
         """Call the handlers of one channel: read, write, urgent data; never a stranger's."""
         if not registration.touched:
-            self._mark(registration)
+            registration.touched = True
+            self._touched.append(registration)
         obj = registration.obj
-        if registration.gone or self.map.get(registration.fd) is not obj:
+        if self.map.get(registration.fd) is not obj:
             return
         want = registration.want
         if mask & INVALID:
             self._call(registration, obj.handle_close)
             return
-        reading = mask & _READABLE and want & READ
         writing = mask & _WRITABLE and want & WRITE
-        if mask & HANGUP and not reading and want & WRITE:
-            writing = WRITE  # nobody reads here: only a write can meet the end
-        if reading:
-            self._offer(registration, READ)
-            if (writing or mask & URGENT) and not self._is_current(registration):
-                return
-        if writing:
-            self._offer(registration, WRITE)
-            if mask & URGENT and not self._is_current(registration):
-                return
-        if mask & URGENT and want:
-            self._call(registration, obj.handle_expt_event)
-
-    def _offer(self, registration: _Registration, what: int) -> None:
-        """Call the handler, if the channel still wants that: others may have changed its mind."""
-        obj = registration.obj
-        asking = True
-        try:
-            if what == READ:
-                if obj.readable():
+        if mask & _READABLE and want & READ:
+            asking = True
+            try:
+                # Asked once more, if a handler ran since: it may have changed the answer.
+                if registration.asked == self._moment or obj.readable():
                     asking = False
+                    self._moment += 1
                     obj.handle_read_event()
-            elif obj.writable() and not obj.accepting:
-                asking = False
-                obj.handle_write_event()
-        except BaseException as error:
-            if not self._caught(registration, error, asking):
-                raise
-        self._moment += 1
+            except BaseException as error:
+                if not self._caught(registration, error, asking):
+                    raise
+            if mask == READ or not self._is_current(registration):
+                return
+        elif mask & HANGUP and want & WRITE:
+            writing = WRITE  # nobody reads here: only a write can meet the end
+        if writing:
+            asking = True
+            try:
+                if registration.asked == self._moment or (obj.writable() and not obj.accepting):
+                    asking = False
+                    self._moment += 1
+                    obj.handle_write_event()
+            except BaseException as error:
+                if not self._caught(registration, error, asking):
+                    raise
+        if mask & URGENT and want and self._is_current(registration):
+            self._call(registration, obj.handle_expt_event)
 
     def _call(self, registration: _Registration, handler: Callable[[], Any]) -> None:
         self._moment += 1

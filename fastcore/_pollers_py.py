@@ -144,26 +144,31 @@ def query_now(queries: list[tuple[int, int]]) -> list[int]:
         return []
     if _new_poll is None:
         return _query_by_select(queries)
-    asked = _new_poll()
-    if len(queries) == 1:
+    if len(queries) == 1:  # a server that answers one client
         fd, mask = queries[0]
+        asked = _new_poll()
         try:
             asked.register(fd, _poll_requests[mask & (READ | WRITE)])
         except (ValueError, OverflowError):
             return [INVALID]
         found = asked.poll(0)
         return [_poll_masks[found[0][1]] if found else 0]
-    ready: dict[int, int] = {}
-    interest: dict[int, int] = {}
-    for fd, mask in queries:
-        interest[fd] = mask = mask | interest.get(fd, 0)
+    interest = dict(queries)
+    if len(interest) != len(queries):  # a number that is asked about twice
+        for fd, mask in queries:
+            interest[fd] |= mask
+    asked = _new_poll()
+    register, requests, masks = asked.register, _poll_requests, _poll_masks
+    invalid: set[int] = set()
+    for fd, mask in interest.items():
         try:
-            asked.register(fd, _poll_requests[mask & (READ | WRITE)])
+            register(fd, requests[mask & (READ | WRITE)])
         except (ValueError, OverflowError):
-            ready[fd] = INVALID
-    for fd, bits in asked.poll(0):
-        ready[fd] = _poll_masks[bits]
-    return [ready.get(fd, 0) for fd, mask in queries]
+            invalid.add(fd)
+    ready = {fd: masks[bits] for fd, bits in asked.poll(0)}
+    if invalid:
+        ready.update(dict.fromkeys(invalid, INVALID))
+    return [ready.get(fd, 0) for fd, _ in queries]
 
 
 def _query_by_select(queries: list[tuple[int, int]]) -> list[int]:

@@ -108,9 +108,7 @@ class async_chat(asyncore.dispatcher):
             while self._fastcore_at < len(self._fastcore_in) and self._fastcore_pass_on():
                 pass
         finally:
-            if self._fastcore_holds:
-                self._fastcore_holds = False
-                self.initiate_send()
+            self._fastcore_send_held()
 
     def _fastcore_pass_on(self) -> bool:
         """Pass on one piece of the input; return whether there may be another."""
@@ -131,6 +129,8 @@ class async_chat(asyncore.dispatcher):
                 self._fastcore_advance(terminator)
                 self.terminator = 0
                 self._fastcore_line = 0
+                if self._fastcore_at >= len(self._fastcore_in):
+                    self._fastcore_send_held()
                 self.found_terminator()
             return True
         return self._fastcore_pass_on_line(terminator)
@@ -145,8 +145,8 @@ class async_chat(asyncore.dispatcher):
             if kept < len(buffer) - start:
                 self._fastcore_collect(start, len(buffer) - kept)
             return kept == 0
-        if index > start:
-            self._fastcore_collect(start, index)
+        if index > start and not self._fastcore_collect(start, index):
+            return False
         self._fastcore_advance(len(terminator))
         self._fastcore_line = 0
         # Where another whole line waits, its answer can leave with this one's.  With nothing more
@@ -157,17 +157,18 @@ class async_chat(asyncore.dispatcher):
         self.found_terminator()
         return True
 
-    def _fastcore_collect(self, start: int, end: int) -> None:
-        """Pass on a part of the buffer, within the limit of a line."""
+    def _fastcore_collect(self, start: int, end: int) -> bool:
+        """Pass on a part of the buffer, within the limit of a line; False if that closed."""
         self._fastcore_line += end - start
         if self.ac_max_line_size is not None and self._fastcore_line > self.ac_max_line_size:
             self._fastcore_line = 0
             self.handle_line_too_long()
             if self._fileno is None:
                 self.discard_buffers()
-                return
+                return False
         self.collect_incoming_data(self._fastcore_in[start:end])
         self._fastcore_advance(end - start)
+        return True
 
     def _fastcore_advance(self, size: int) -> None:
         # The handler may have assigned the buffer: what it left is what is advanced in.
@@ -194,10 +195,18 @@ class async_chat(asyncore.dispatcher):
 
     def close(self) -> None:
         """Send what pushes of this handler hold back, leave the map and close the socket."""
-        if self._fastcore_holds:
-            self._fastcore_holds = False
-            self.initiate_send()
+        self._fastcore_send_held()
         asyncore.dispatcher.close(self)
+
+    def _fastcore_send_held(self) -> None:
+        """Send what pushes of this handler hold back, as far as the kernel takes it."""
+        if not self._fastcore_holds:
+            return
+        self._fastcore_holds = False
+        before = -1
+        while self.producer_fifo and self.connected and len(self.producer_fifo) != before:
+            before = len(self.producer_fifo)
+            self.initiate_send()
 
     def push(self, data: Any) -> None:
         """Send `data` (bytes, bytearray or memoryview), after what already waits.

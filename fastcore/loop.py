@@ -161,9 +161,14 @@ class Loop(Engine):
     ) -> None:
         """Drive the engine while signals wake it: one that comes just before a wait is not lost."""
         arguments = (timeout, count, until_empty, until_idle, reports, disconnect_closes)
-        if threading.current_thread() is not threading.main_thread():
-            self._drive(*arguments)
-            self._rest_from_driving()
+        short = count is not None and timeout is not None and timeout < 0.1
+        if short or threading.get_ident() != threading.main_thread().ident:
+            # Another thread gets no signals, and who drives the loop in short turns from outside
+            # would pay for each of them.
+            try:
+                self._drive(*arguments)
+            finally:
+                self._rest_from_driving()
             return
         own = self._wake_fileno()
         previous = _set_wakeup_fd(own)
@@ -179,10 +184,10 @@ class Loop(Engine):
             self._rest_from_driving()
 
     def _rest_from_driving(self) -> None:
-        if not self.running:
+        if not self.map:
             self._release_if_idle()
-            if not self._has_pending():
-                self._let_go()
+        if self in _kept and not self.running and not self._has_pending():
+            self._let_go()
 
     def _after_fork(self) -> None:
         # The child gets its own wake-up: signals must no longer write into the parent's.

@@ -479,7 +479,7 @@ cdef class Engine:
 
     def next_deadline(self):
         """Return the loop time at which run_once() has something to do by itself, or None."""
-        if self._ready or self._wake_pending:
+        if self._ready or self._wake_pending or self._touched:
             return engine_monotonic()
         cdef double deadline = self._next_timer()
         if self._sweep_wanted and self._registrations:
@@ -822,15 +822,15 @@ cdef class Engine:
                 self._drop(<_Registration> registrations[fd])
         return 0
 
-    cdef int _ask(self, obj) except -1:
-        """Ask the channel what it wants, in the order of the standard loop."""
-        cdef int want = _READ if obj.readable() else 0
-        if obj.writable() and not obj.accepting:
-            want |= _WRITE
-        return want
+    cdef list _take_touched(self):
+        """Return those that are to be asked, and begin to note new ones."""
+        if len(self._registrations) != len(self.map):
+            self._reconcile()
+        touched, self._touched = self._touched, []
+        return touched
 
-    cdef list _ask_touched(self, bint eager):
-        """Ask all that were touched and tell the kernel, in one pass.
+    cdef list _ask(self, list asked, bint eager):
+        """Ask channels what they want, in the order of the standard loop, and tell the kernel.
 
         With `eager`, those that came to want to write are not told but returned.
         """
@@ -839,23 +839,24 @@ cdef class Engine:
         cdef bint asking = False
         cdef int want
         cdef list writers = []
-        if len(self._registrations) != len(self.map):
-            self._reconcile()
-        cdef list touched = self._touched
-        self._touched = []
-        while position < len(touched):
+        while position < len(asked):
             try:
-                while position < len(touched):
-                    registration = <_Registration> touched[position]
+                while position < len(asked):
+                    registration = <_Registration> asked[position]
                     registration.touched = False
-                    if not self._is_current(registration):
-                        self._drop(registration)
-                    else:
+                    if self._is_current(registration):
                         want = 0
                         if not registration.resting:
+                            obj = registration.obj
                             asking = True
-                            want = self._ask(registration.obj)
+                            want = _READ if obj.readable() else 0
+                            if obj.writable() and not obj.accepting:
+                                want |= _WRITE
                             asking = False
+                            sock = getattr(obj, "socket", None)
+                            if engine_is_exactly(<PyObject *> sock, <PyObject *> _socket_class):
+                                if _fd_of(sock) < 0:
+                                    self._closed_behind(registration)
                         registration.asked = self._moment
                         registration.want = want
                         if want != registration.kernel:
@@ -863,15 +864,19 @@ cdef class Engine:
                                 writers.append(registration)
                             else:
                                 self._apply(registration)
+                    else:
+                        self._drop(registration)
                     position += 1
             except BaseException as error:
-                if not asking or not self._caught(registration, error, True):
-                    # Nobody may be forgotten because one channel cannot answer.
-                    for one in [*writers, *touched[position:]]:
-                        (<_Registration> one).touched = False
-                        self._mark(<_Registration> one)
-                    raise
-                position += 1
+                if asking and self._caught(registration, error, True):
+                    asking = False
+                    position += 1
+                    continue
+                # Nobody may be forgotten because one channel cannot answer.
+                for one in [*writers, *asked[position:]]:
+                    (<_Registration> one).touched = False
+                    self._mark(<_Registration> one)
+                raise
         return writers
 
     cdef int _apply(self, _Registration registration) except -1:
@@ -923,50 +928,46 @@ cdef class Engine:
         try:
             for position in range(size):
                 registration = <_Registration> writers[position]
-                self._mark(registration)
                 queries[position].fd = registration.number()
                 queries[position].mask = registration.want
             if poller_query_now(queries, <int> size) < 0:
-                size = 0  # they enter the kernel's set instead
+                for position in range(size):
+                    queries[position].mask = 0  # they enter the kernel's set instead
             for position in range(size):
                 registration = <_Registration> writers[position]
-                if queries[position].mask:
+                if not queries[position].mask or registration.gone or self._batch != batch:
+                    self._mark(registration)  # or a nested loop ran, as in _deliver_all()
+                else:
                     acted = True
                     self._deliver(registration, queries[position].mask)
-                    if self._batch != batch:
-                        break  # a nested loop ran, as in _deliver_all()
+        except BaseException:
+            for one in writers:
+                self._mark(<_Registration> one)
+            raise
         finally:
             if queries != few:
                 free(queries)
-        self._ask_touched(False)
+        self._ask(self._take_touched(), False)
         return acted
 
     cdef bint _settle(self) except -1:
         """Bring the kernel in line with all that was touched; return whether a handler ran."""
         if not self._touched and len(self._registrations) == len(self.map):
             return False
-        return self._write_now(self._ask_touched(True))
+        return self._write_now(self._ask(self._take_touched(), True))
 
     cdef bint _sweep(self) except -1:
         """Ask every channel; return whether a handler ran."""
-        cdef dict registrations = self._registrations
         cdef bint few = len(self.map) <= <Py_ssize_t> SWEEP_ALWAYS
         cdef double end, start = 0.0 if few else engine_monotonic()
-        cdef long long moment = self._moment
-        cdef _Registration registration
+        cdef list writers
         self._sweeps += 1
         self._sweep_wanted = False
-        for fd, obj in list(self.map.items()):
-            registration = <_Registration> registrations.get(fd)
-            if registration is None or registration.obj is not obj:
-                self._attach(fd, obj)
-            elif registration.asked != moment or self._strict:
-                self._mark(registration)
-                sock = getattr(obj, "socket", None)
-                if engine_is_exactly(<PyObject *> sock, <PyObject *> _socket_class):
-                    if _fd_of(sock) < 0:
-                        self._closed_behind(registration)
-        writers = self._ask_touched(True)
+        self._take_touched()
+        writers = self._ask(list(self._registrations.values()), True)
+        if self._touched or len(self._registrations) != len(self.map):
+            # Entries of the map that others replaced: dropped just now, and known anew.
+            writers += self._ask(self._take_touched(), True)
         if few:
             self._sweep_due = 0.0
         else:
@@ -980,13 +981,24 @@ cdef class Engine:
         epoll and kqueue forget such a descriptor silently.  (One that was only detached from its
         socket object is still open.)
         """
-        if not registration.resting and _is_closed(registration.number()):
+        if _is_closed(registration.number()):
             registration.resting = True
             self._call(registration, registration.obj.handle_close)
         return 0
 
-    cdef bint _may_sweep(self, double now) except -1:
-        return self._strict or len(self.map) <= <Py_ssize_t> SWEEP_ALWAYS or now >= self._sweep_due
+    cdef bint _prepare(self) except -1:
+        """Ask those that were touched, and all others where that is affordable.
+
+        Returns whether a handler ran.
+        """
+        self._sweep_wanted = True
+        if (
+            self._strict
+            or len(self.map) <= <Py_ssize_t> SWEEP_ALWAYS
+            or engine_monotonic() >= self._sweep_due
+        ):
+            return self._sweep()
+        return self._settle()
 
     # -- one turn ------------------------------------------------------------------------
 
@@ -1005,19 +1017,22 @@ cdef class Engine:
         cdef bint outer_closes = self._disconnect_closes
         cdef double seconds = INFINITY if timeout is None else timeout
         cdef bint endless = count is None
+        cdef bint acted, last
+        cdef long long turns = 0
         self._reports, self._disconnect_closes = reports, disconnect_closes
         self._depth += 1
+        self._moment += 1  # the program's own code ran since the last call
         try:
-            while endless or count > 0:
-                if (until_empty and not self.map) or (
-                    until_idle and not (self.map or self._has_pending())
-                ):
+            while True:
+                last = (self._stopping and turns > 0) or (not endless and turns >= count)
+                acted = self._settle() if last else self._prepare()
+                if last or (until_empty and not self.map):
                     break
-                self._turn(seconds)
-                if self._stopping:
+                if until_idle and not (self.map or self._has_pending()):
                     break
-                if not endless:
-                    count -= 1
+                # A handler that ran just now was this turn's work, if turns are counted.
+                self._turn(seconds, acted and (turns == 0 or not endless))
+                turns += 1
         finally:
             self._depth -= 1
             self._stopping = False
@@ -1027,35 +1042,31 @@ cdef class Engine:
     def _has_pending(self):
         return bool(self._ready) or self._next_timer() != INFINITY
 
-    cdef int _turn(self, double timeout) except -1:
-        """Ask, wait until something happens, deliver it, ask those that ran."""
+    cdef int _turn(self, double timeout, bint at_once) except -1:
+        """Wait until something happens and deliver it; do not wait if it is to be `at_once`."""
         cdef poller_event events[BATCH]
-        cdef double now = engine_monotonic()
-        cdef double deadline = now + timeout
+        cdef double now, deadline = INFINITY if timeout == INFINITY else engine_monotonic() + timeout
         cdef int fired = 0
         self._turns += 1
         self._woken = False
-        self._sweep_wanted = True
-        cdef bint acted = self._sweep() if self._may_sweep(now) else self._settle()
         while True:
-            fired = self._wait(
-                -INFINITY if acted or self._ready or self._stopping else deadline, events
-            )
-            if fired or acted or self._woken or self._ready:
+            at_once = at_once or self._stopping or <bint> self._ready
+            fired = self._wait(-INFINITY if at_once else deadline, events)
+            if fired or at_once or self._woken or self._ready:
                 break
             now = engine_monotonic()
-            if self._next_timer() <= now:
+            if self._timers and self._next_timer() <= now:
                 break
             if self._sweep_wanted and (now >= self._sweep_due or now >= deadline):
-                acted = self._sweep()
+                at_once = self._sweep() or not self.map  # nothing left to wait for
             elif now >= deadline:
                 break
-        self._deliver_all(events, fired)
+        if fired:
+            self._deliver_all(events, fired)
         if self._timers:
             self._run_timers()
         if self._ready:
             self._run_ready()
-        self._settle()
         return 0
 
     cdef int _wait(self, double deadline, poller_event *events) except -1:
@@ -1065,7 +1076,8 @@ cdef class Engine:
         cdef double left
         if self._sweep_wanted:
             deadline = min(deadline, self._sweep_due)
-        deadline = min(deadline, self._next_timer())
+        if self._timers:
+            deadline = min(deadline, self._next_timer())
         if self._poller == NULL:
             self._open()
             self._settle()
@@ -1085,7 +1097,6 @@ cdef class Engine:
                 fired = self._kind.wait(self._poller, timeout, events, BATCH)
                 failure = errno
             self._waiting -= 1
-        self._moment += 1
         while self._forgotten and not self._waiting:
             forgotten, kernel = self._forgotten.pop()
             self._kind.set(
@@ -1147,38 +1158,34 @@ cdef class Engine:
         cdef int want = registration.want
         if mask & POLLER_INVALID:
             return self._call(registration, obj.handle_close)
-        cdef bint reading = mask & _READABLE and want & _READ
-        cdef bint writing = mask & _WRITABLE and want & _WRITE
-        if mask & POLLER_HANGUP and not reading and want & _WRITE:
-            writing = True  # nobody reads here: only a write can meet the end
-        if reading:
-            self._offer(registration, _READ)
-            if (writing or mask & POLLER_URGENT) and not self._is_current(registration):
-                return 0
-        if writing:
-            self._offer(registration, _WRITE)
-            if mask & POLLER_URGENT and not self._is_current(registration):
-                return 0
-        if mask & POLLER_URGENT and want:
-            self._call(registration, obj.handle_expt_event)
-        return 0
-
-    cdef int _offer(self, _Registration registration, int what) except -1:
-        """Call the handler, if the channel still wants that: others may have changed its mind."""
-        obj = registration.obj
         cdef bint asking = True
-        try:
-            if what == _READ:
-                if obj.readable():
+        cdef bint writing = mask & _WRITABLE and want & _WRITE
+        if mask & _READABLE and want & _READ:
+            try:
+                # Asked once more, if a handler ran since: it may have changed the answer.
+                if registration.asked == self._moment or obj.readable():
                     asking = False
+                    self._moment += 1
                     obj.handle_read_event()
-            elif obj.writable() and not obj.accepting:
-                asking = False
-                obj.handle_write_event()
-        except BaseException as error:
-            if not self._caught(registration, error, asking):
-                raise
-        self._moment += 1
+            except BaseException as error:
+                if not self._caught(registration, error, asking):
+                    raise
+            if mask == _READ or not self._is_current(registration):
+                return 0
+        elif mask & POLLER_HANGUP and want & _WRITE:
+            writing = True  # nobody reads here: only a write can meet the end
+        if writing:
+            asking = True
+            try:
+                if registration.asked == self._moment or (obj.writable() and not obj.accepting):
+                    asking = False
+                    self._moment += 1
+                    obj.handle_write_event()
+            except BaseException as error:
+                if not self._caught(registration, error, asking):
+                    raise
+        if mask & POLLER_URGENT and want and self._is_current(registration):
+            self._call(registration, obj.handle_expt_event)
         return 0
 
     cdef int _call(self, _Registration registration, handler) except -1:

@@ -101,12 +101,14 @@ def test_run_that_starts_with_nothing_serves_threads(loop: Any) -> None:
     first = threading.Event()
 
     def other_thread() -> None:
+        while not loop.running:
+            time.sleep(0)  # lets the other thread run
         loop.call_soon_threadsafe(lambda: (ran.append("one"), first.set()))
         assert first.wait(10)
         loop.call_soon_threadsafe(ran.append, "two")
         loop.call_soon_threadsafe(loop.stop)
 
-    thread = threading.Thread(target=other_thread)
+    thread = threading.Thread(target=other_thread, daemon=True)
     thread.start()
     loop.run()
     thread.join(10)

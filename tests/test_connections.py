@@ -1,0 +1,192 @@
+"""How connections begin and end: refused, reset, half-closed, urgent data, accept."""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+from support import Site, close_now
+
+
+@pytest.fixture
+def site(fast: Any) -> Iterator[Site]:
+    with Site(fast) as site:
+        yield site
+
+
+# -- connections ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("use_poll", [False, True])
+def test_a_refused_connect_is_an_error_not_a_connection(site: Site, use_poll: bool) -> None:
+    server = site.server()
+    address = server.getsockname()
+    server.close()
+    channel = site.channel(writable=lambda self: True)
+    channel.create_socket()
+    channel.connect(address)
+    site.run_until(lambda: not site.map, use_poll=use_poll)
+    ((kind, error),) = channel.events
+    assert (kind, error.errno) == ("error", errno.ECONNREFUSED)
+    assert channel.connected is False
+
+
+def test_a_refused_connect_is_met_by_who_does_not_want_to_write(site: Site) -> None:
+    server = site.server()
+    address = server.getsockname()
+    server.close()
+    channel = site.channel()
+    channel.create_socket()
+    channel.connect(address)
+    site.run_until(lambda: not site.map)
+    assert channel.names == ["error"]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_reset_in_the_middle_of_a_write_closes(site: Site, readable: bool) -> None:
+    def handle_write(self: Any) -> None:
+        self.sent += self.send(b"x" * 100_000)
+
+    ours, peer = site.tcp_pair()
+    channel = site.channel(
+        ours,
+        sent=0,
+        readable=lambda self: readable,
+        writable=lambda self: True,
+        handle_write=handle_write,
+    )
+    site.run_until(lambda: not select.select([], [ours], [], 0)[1])
+    assert channel.sent
+    close_now(peer)
+    site.run_until(lambda: not site.map)
+    assert channel.events == ["close"]
+
+
+def test_a_reset_is_read_as_the_end(site: Site) -> None:
+    ours, peer = site.tcp_pair()
+    channel = site.channel(ours)
+    site.turn()
+    close_now(peer)
+    site.run_until(lambda: not site.map)
+    assert channel.events == ["close"]
+
+
+def test_urgent_data_is_told_beside_the_rest(site: Site) -> None:
+    def handle_expt(self: Any) -> None:
+        self.events.append(("expt", self.socket.recv(1, socket.MSG_OOB)))
+
+    ours, peer = site.tcp_pair()
+    channel = site.channel(ours, handle_expt=handle_expt)
+    peer.send(b"!", socket.MSG_OOB)
+    site.run_until(lambda: "expt" in channel.names)
+    peer.send(b"data")
+    site.run_until(lambda: "read" in channel.names)
+    assert [event for event in channel.events if event[0] == "expt"] == [("expt", b"!")]
+    assert channel.received == b"data"
+
+
+def test_an_error_is_no_urgent_data(site: Site) -> None:
+    ours, peer = site.tcp_pair()
+    channel = site.channel(ours, handle_read=lambda self: self.events.append("read"))
+    close_now(peer)
+    select.select([ours], [], [], 10)
+    site.turn()
+    assert "expt" not in channel.names
+
+
+def test_a_half_closed_peer_still_gets_its_answer(site: Site) -> None:
+    class Answering(site.recorder()):  # type: ignore[misc]
+        answer = b"x" * 3_000_000
+
+        def writable(self) -> bool:
+            return "end" in self.events and bool(self.answer)
+
+        def readable(self) -> bool:
+            return "end" not in self.events
+
+        def handle_close(self) -> None:
+            self.events.append("end")
+
+        def handle_write(self) -> None:
+            self.answer = self.answer[self.send(self.answer) :]
+            if not self.answer:
+                self.close()
+
+    ours, peer = site.tcp_pair()
+    channel = Answering(ours, site.map)
+    peer.send(b"ask")
+    peer.shutdown(socket.SHUT_WR)
+    sizes: list[int] = []
+
+    def read() -> None:
+        while data := peer.recv(1 << 16):
+            sizes.append(len(data))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    site.run_until(lambda: not site.map)
+    reader.join()
+    assert sum(sizes) == 3_000_000
+    assert channel.names == ["read", "end"]
+
+
+# -- accepting -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OSError(errno.ECONNABORTED, "aborted"),
+        BlockingIOError(errno.EAGAIN, "nobody there"),
+        TypeError("None"),
+    ],
+)
+def test_an_accept_that_finds_nobody_is_no_error(site: Site, answer: Exception) -> None:
+    accepted: list[Any] = []
+    channel = site.channel(handle_accepted=lambda self, sock, addr: accepted.append(sock))
+    channel.socket = mock.Mock()
+    channel.socket.accept.side_effect = answer
+    channel.accepting = True
+    assert channel.accept() is None
+    channel.handle_read_event()
+    assert (accepted, channel.events) == ([], [])
+    channel.socket = None
+
+
+def test_an_accepted_connection_may_have_no_address(site: Site) -> None:
+    accepted: list[Any] = []
+    channel = site.channel(handle_accepted=lambda self, *pair: accepted.append(pair))
+    channel.socket = mock.Mock()
+    channel.socket.accept.return_value = ("socket", None)
+    channel.accepting = True
+    channel.handle_read_event()
+    assert accepted == [("socket", None)]
+    channel.socket = None
+
+
+def test_a_connection_reset_before_it_was_accepted(site: Site) -> None:
+    channels: list[Any] = []
+    listener = site.channel(
+        site.server(),
+        handle_accepted=lambda self, sock, addr: channels.append(site.channel(site.keep(sock))),
+    )
+    listener.accepting = True
+    close_now(site.client(listener.socket.getsockname()))
+    other = site.client(listener.socket.getsockname())
+    other.send(b"x")
+    site.run_until(lambda: channels and channels[-1].received == b"x")
+    assert listener.events == []
+    assert [channel for channel in channels[:-1] if channel.socket.fileno() >= 0] == []
+
+
+def test_a_listener_is_never_written(site: Site) -> None:
+    listener = site.channel(site.server(), writable=lambda self: True)
+    listener.accepting = True
+    site.turn(count=3)
+    assert listener.events == []
