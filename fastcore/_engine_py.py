@@ -51,6 +51,11 @@ _WRITABLE = WRITE | ERROR
 SWEEP_SHARE = 20
 SWEEP_ALWAYS = 16
 
+# When nothing happened for QUIET seconds, and every LOOK_EVERY turns, the engine looks for sockets
+# that were closed without its knowledge.
+QUIET = 0.1
+LOOK_EVERY = 256
+
 _socket_class = socket.socket
 
 
@@ -563,24 +568,25 @@ class Engine:
         """
         writers: list[_Registration] = []
         holder = self.map.get
-        asking = False
-        for position, registration in enumerate(asked):
-            try:
+        registration = None
+        try:
+            for registration in asked:
                 registration.touched = False
                 obj = registration.obj
                 if registration.gone or holder(registration.fd) is not obj:
                     self._drop(registration)
                     continue
-                want = 0
-                if not registration.resting:
-                    asking = True
-                    want = READ if obj.readable() else 0
-                    if obj.writable() and not obj.accepting:
-                        want |= WRITE
-                    asking = False
-                    sock = getattr(obj, "socket", None)
-                    if type(sock) is _socket_class and sock._closed:
-                        self._closed_behind(registration)
+                if registration.resting:
+                    want = 0
+                else:
+                    try:
+                        want = READ if obj.readable() else 0
+                        if obj.writable() and not obj.accepting:
+                            want |= WRITE
+                    except BaseException as error:
+                        if not self._caught(registration, error, True):
+                            raise
+                        continue
                 registration.asked = self._moment
                 registration.want = want
                 if want != registration.kernel:
@@ -588,15 +594,12 @@ class Engine:
                         writers.append(registration)
                     else:
                         self._apply(registration)
-            except BaseException as error:
-                if asking and self._caught(registration, error, True):
-                    asking = False
-                    continue
-                # Nobody may be forgotten because one channel cannot answer.
-                for one in [*writers, *asked[position:]]:
-                    one.touched = False
-                    self._mark(one)
-                raise
+        except BaseException:
+            # Nobody may be forgotten because one channel cannot answer.
+            for one in [*writers, *asked[asked.index(registration) :]]:
+                one.touched = False
+                self._mark(one)
+            raise
         return writers
 
     def _apply(self, registration: _Registration) -> None:
@@ -624,8 +627,6 @@ class Engine:
         Only a channel that really cannot write enters the kernel's write set: that saves two
         system calls and one turn for each message of a server that answers.
         """
-        if not writers:
-            return False
         acted = False
         batch = self._batch
         masks = _pollers_py.query_now([(one.fd, one.want) for one in writers])
@@ -647,7 +648,8 @@ class Engine:
         """Bring the kernel in line with all that was touched; return whether a handler ran."""
         if not self._touched and len(self._registrations) == len(self.map):
             return False
-        return self._write_now(self._ask(self._take_touched(), True))
+        writers = self._ask(self._take_touched(), True)
+        return self._write_now(writers) if writers else False
 
     def _sweep(self) -> bool:
         """Ask every channel; return whether a handler ran."""
@@ -655,7 +657,9 @@ class Engine:
         start = 0.0 if few else monotonic()
         self._sweeps += 1
         self._sweep_wanted = False
-        self._take_touched()
+        if len(self._registrations) != len(self.map):
+            self._reconcile()
+        self._touched = []
         writers = self._ask(list(self._registrations.values()), True)
         if self._touched or len(self._registrations) != len(self.map):
             # Entries of the map that others replaced: dropped just now, and known anew.
@@ -665,17 +669,22 @@ class Engine:
         else:
             end = monotonic()
             self._sweep_due = end + (end - start) * SWEEP_SHARE
-        return self._write_now(writers)
+        return self._write_now(writers) if writers else False
 
-    def _closed_behind(self, registration: _Registration) -> None:
-        """Close a channel whose socket was closed by others.
+    def _look_for_closed(self) -> None:
+        """Close the channels whose socket was closed by others.
 
-        epoll and kqueue forget such a descriptor silently.  (One that was only detached from its
-        socket object is still open.)
+        epoll and kqueue forget such a descriptor silently.  Looked for when nothing happens, and
+        now and then.  (One that was only detached from its socket object is still open.)
         """
-        if _pollers_py.query_now([(registration.fd, READ)])[0] & INVALID:
-            registration.resting = True
-            self._call(registration, registration.obj.handle_close)
+        for registration in list(self._registrations.values()):
+            sock = getattr(registration.obj, "socket", None)
+            if type(sock) is not _socket_class or sock.fileno() >= 0 or registration.resting:
+                continue
+            if _pollers_py.query_now([(registration.fd, READ)])[0] & INVALID:
+                registration.resting = True
+                self._mark(registration)
+                self._call(registration, registration.obj.handle_close)
 
     def _prepare(self) -> bool:
         """Ask those that were touched, and all others where that is affordable.
@@ -706,8 +715,8 @@ class Engine:
         self._moment += 1  # the program's own code ran since the last call
         turns = 0
         try:
+            last = count is not None and not count > 0
             while True:
-                last = (self._stopping and turns > 0) or (count is not None and turns >= count)
                 acted = self._settle() if last else self._prepare()
                 if last or (until_empty and not self.map):
                     break
@@ -716,6 +725,7 @@ class Engine:
                 # A handler that ran just now was this turn's work, if turns are counted.
                 self._turn(timeout, acted and (turns == 0 or count is not None))
                 turns += 1
+                last = self._stopping or (count is not None and turns >= count)
         finally:
             self._depth -= 1
             self._stopping = False
@@ -727,54 +737,71 @@ class Engine:
 
     def _turn(self, timeout: float | None, at_once: bool) -> None:
         """Wait until something happens and deliver it; do not wait if it is to be `at_once`."""
-        deadline = inf if timeout is None else monotonic() + timeout
         self._turns += 1
         self._woken = False
-        while True:
-            at_once = at_once or self._stopping or bool(self._ready)
-            events = self._wait(-inf if at_once else deadline)
-            if events or at_once or self._woken or self._ready:
-                break
-            now = monotonic()
-            if self._timers and self._next_timer() <= now:
-                break
-            if self._sweep_wanted and (now >= self._sweep_due or now >= deadline):
-                at_once = self._sweep() or not self.map  # nothing left to wait for
-            elif now >= deadline:
-                break
+        if at_once or self._sweep_wanted or self._timers or self._ready or self._stopping:
+            events = self._wait_for_what_is_due(timeout, at_once)
+        elif timeout is not None and timeout <= QUIET:
+            events = self._wait(timeout)
+        else:
+            events = self._wait(QUIET)
+            if not events and not self._woken:
+                self._look_for_closed()
+                rest = None if timeout is None else timeout - QUIET
+                events = self._wait_for_what_is_due(rest, bool(self._touched))
         if events:
             self._deliver_all(events)
+        if not events or self._turns % LOOK_EVERY == 0:
+            self._look_for_closed()
         if self._timers:
             self._run_timers()
         if self._ready:
             self._run_ready()
 
-    def _wait(self, deadline: float) -> list[tuple[int, int]]:
-        """Wait for events until `deadline`, the next timer or the sweep that is due."""
-        if self._sweep_wanted:
-            deadline = min(deadline, self._sweep_due)
-        if self._timers:
-            deadline = min(deadline, self._next_timer())
+    def _wait_for_what_is_due(self, timeout: float | None, at_once: bool) -> list[tuple[int, int]]:
+        """Wait for events until the timeout, the next timer or the sweep that is due."""
+        deadline = inf if timeout is None else monotonic() + timeout
+        while True:
+            due = min(deadline, self._next_timer())
+            if self._sweep_wanted:
+                due = min(due, self._sweep_due)
+            at_once = at_once or self._stopping or bool(self._ready)
+            if at_once:
+                events = self._wait(0.0)
+            else:
+                events = self._wait(None if due == inf else max(0.0, due - monotonic()))
+            if events or at_once or self._woken or self._ready:
+                return events
+            now = monotonic()
+            if self._next_timer() <= now:
+                return events
+            if self._sweep_wanted and (now >= self._sweep_due or now >= deadline):
+                at_once = self._sweep()
+            elif now >= deadline:
+                return events
+
+    def _wait(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait for events, at most `timeout` seconds."""
         if self._poller is None:
             self._open()
             self._settle()
-        timeout: float | None = None
-        if self._wake_pending:
-            timeout = 0.0
-        elif deadline != inf:
-            timeout = max(0.0, deadline - monotonic()) if deadline > 0 else 0.0
         self._waiting += 1
         try:
-            events: list[tuple[int, int]] = self._poller.wait(timeout)
+            events: list[tuple[int, int]] = self._poller.wait(0.0 if self._wake_pending else timeout)
         finally:
             self._waiting -= 1
+        if self._forgotten:
+            self._forget_late()
+        if self._wake_pending:
+            self._drain_wakeups()
+        return events
+
+    def _forget_late(self) -> None:
+        """Do what was left undone while other threads waited on the kernel's set."""
         while self._forgotten and not self._waiting:
             fd, kernel = self._forgotten.pop()
             with contextlib.suppress(OSError):
                 self._poller.set(fd, kernel, 0)
-        if self._wake_pending:
-            self._drain_wakeups()
-        return events
 
     def _deliver_all(self, events: list[tuple[int, int]]) -> None:
         self._batch += 1
@@ -808,9 +835,6 @@ class Engine:
         if self.map.get(registration.fd) is not obj:
             return
         want = registration.want
-        if mask & INVALID:
-            self._call(registration, obj.handle_close)
-            return
         writing = mask & _WRITABLE and want & WRITE
         if mask & _READABLE and want & READ:
             asking = True
@@ -837,8 +861,11 @@ class Engine:
             except BaseException as error:
                 if not self._caught(registration, error, asking):
                     raise
-        if mask & URGENT and want and self._is_current(registration):
-            self._call(registration, obj.handle_expt_event)
+        if mask & (URGENT | INVALID) and self._is_current(registration):
+            if mask & INVALID:
+                self._call(registration, obj.handle_close)
+            elif want:
+                self._call(registration, obj.handle_expt_event)
 
     def _call(self, registration: _Registration, handler: Callable[[], Any]) -> None:
         self._moment += 1

@@ -27,8 +27,8 @@ except ImportError:  # Windows
     _fcntl = None
 
 READ = 1
-WRITE = 2
-URGENT = 4
+URGENT = 2
+WRITE = 4
 ERROR = 8
 HANGUP = 16
 INVALID = 32
@@ -136,6 +136,9 @@ _poll_masks = _masks("POLL")
 _poll_requests = _requests("POLL")
 _epoll_masks = _masks("EPOLL")
 _epoll_requests = _requests("EPOLL")
+
+# On Linux the kernel's masks are ours, and its events are taken as they come.
+_epoll_is_ours = all(bits == mask for bits, mask in _epoll_masks.items())
 
 
 def query_now(queries: list[tuple[int, int]]) -> list[int]:
@@ -287,8 +290,9 @@ class EpollPoller:
             timeout = 0
         elif timeout is not None and not 0 <= timeout <= _LONGEST:
             timeout = _limited(timeout)
-        masks = _epoll_masks
-        events = [(fd, masks[bits]) for fd, bits in self._epoll.poll(timeout)]
+        events: list[tuple[int, int]] = self._epoll.poll(timeout)
+        if not _epoll_is_ours:
+            events = [(fd, _epoll_masks[bits]) for fd, bits in events]
         if self._lost:
             events = self._without_strangers(events)
         if self._files:

@@ -116,6 +116,9 @@ cdef int _WRITABLE = POLLER_WRITE | POLLER_ERROR
 SWEEP_SHARE = 20
 SWEEP_ALWAYS = 16
 
+QUIET = 0.1
+LOOK_EVERY = 256
+
 # How many events one wait takes at most, and how much one recv() reads without an own buffer.
 cdef enum:
     BATCH = 256
@@ -839,41 +842,37 @@ cdef class Engine:
         cdef bint asking = False
         cdef int want
         cdef list writers = []
+        # One `try` for all: what costs nothing in Python costs a little here.
         while position < len(asked):
             try:
                 while position < len(asked):
                     registration = <_Registration> asked[position]
-                    registration.touched = False
-                    if self._is_current(registration):
-                        want = 0
-                        if not registration.resting:
-                            obj = registration.obj
-                            asking = True
-                            want = _READ if obj.readable() else 0
-                            if obj.writable() and not obj.accepting:
-                                want |= _WRITE
-                            asking = False
-                            sock = getattr(obj, "socket", None)
-                            if engine_is_exactly(<PyObject *> sock, <PyObject *> _socket_class):
-                                if _fd_of(sock) < 0:
-                                    self._closed_behind(registration)
-                        registration.asked = self._moment
-                        registration.want = want
-                        if want != registration.kernel:
-                            if eager and want & _WRITE & ~registration.kernel:
-                                writers.append(registration)
-                            else:
-                                self._apply(registration)
-                    else:
-                        self._drop(registration)
                     position += 1
+                    registration.touched = False
+                    if not self._is_current(registration):
+                        self._drop(registration)
+                        continue
+                    want = 0
+                    if not registration.resting:
+                        obj = registration.obj
+                        asking = True
+                        want = _READ if obj.readable() else 0
+                        if obj.writable() and not obj.accepting:
+                            want |= _WRITE
+                        asking = False
+                    registration.asked = self._moment
+                    registration.want = want
+                    if want != registration.kernel:
+                        if eager and want & _WRITE & ~registration.kernel:
+                            writers.append(registration)
+                        else:
+                            self._apply(registration)
             except BaseException as error:
                 if asking and self._caught(registration, error, True):
                     asking = False
-                    position += 1
                     continue
                 # Nobody may be forgotten because one channel cannot answer.
-                for one in [*writers, *asked[position:]]:
+                for one in [*writers, *asked[position - 1 :]]:
                     (<_Registration> one).touched = False
                     self._mark(<_Registration> one)
                 raise
@@ -919,8 +918,6 @@ cdef class Engine:
         cdef _Registration registration
         cdef bint acted = False
         cdef long long batch = self._batch
-        if not size:
-            return False
         if size > 64:
             queries = <poller_query *> malloc(size * sizeof(poller_query))
             if queries == NULL:
@@ -954,7 +951,8 @@ cdef class Engine:
         """Bring the kernel in line with all that was touched; return whether a handler ran."""
         if not self._touched and len(self._registrations) == len(self.map):
             return False
-        return self._write_now(self._ask(self._take_touched(), True))
+        cdef list writers = self._ask(self._take_touched(), True)
+        return self._write_now(writers) if writers else False
 
     cdef bint _sweep(self) except -1:
         """Ask every channel; return whether a handler ran."""
@@ -963,7 +961,9 @@ cdef class Engine:
         cdef list writers
         self._sweeps += 1
         self._sweep_wanted = False
-        self._take_touched()
+        if len(self._registrations) != len(self.map):
+            self._reconcile()
+        self._touched = []
         writers = self._ask(list(self._registrations.values()), True)
         if self._touched or len(self._registrations) != len(self.map):
             # Entries of the map that others replaced: dropped just now, and known anew.
@@ -973,17 +973,24 @@ cdef class Engine:
         else:
             end = engine_monotonic()
             self._sweep_due = end + (end - start) * <int> SWEEP_SHARE
-        return self._write_now(writers)
+        return self._write_now(writers) if writers else False
 
-    cdef int _closed_behind(self, _Registration registration) except -1:
-        """Close a channel whose socket was closed by others.
+    cdef int _look_for_closed(self) except -1:
+        """Close the channels whose socket was closed by others.
 
-        epoll and kqueue forget such a descriptor silently.  (One that was only detached from its
-        socket object is still open.)
+        epoll and kqueue forget such a descriptor silently.  Looked for when nothing happens, and
+        now and then.  (One that was only detached from its socket object is still open.)
         """
-        if _is_closed(registration.number()):
-            registration.resting = True
-            self._call(registration, registration.obj.handle_close)
+        cdef _Registration registration
+        for one in list(self._registrations.values()):
+            registration = <_Registration> one
+            sock = getattr(registration.obj, "socket", None)
+            if not engine_is_exactly(<PyObject *> sock, <PyObject *> _socket_class):
+                continue
+            if _fd_of(sock) < 0 and not registration.resting and _is_closed(registration.number()):
+                registration.resting = True
+                self._mark(registration)
+                self._call(registration, registration.obj.handle_close)
         return 0
 
     cdef bint _prepare(self) except -1:
@@ -1023,8 +1030,8 @@ cdef class Engine:
         self._depth += 1
         self._moment += 1  # the program's own code ran since the last call
         try:
+            last = not endless and not count > 0
             while True:
-                last = (self._stopping and turns > 0) or (not endless and turns >= count)
                 acted = self._settle() if last else self._prepare()
                 if last or (until_empty and not self.map):
                     break
@@ -1033,6 +1040,7 @@ cdef class Engine:
                 # A handler that ran just now was this turn's work, if turns are counted.
                 self._turn(seconds, acted and (turns == 0 or not endless))
                 turns += 1
+                last = self._stopping or (not endless and turns >= count)
         finally:
             self._depth -= 1
             self._stopping = False
@@ -1045,58 +1053,87 @@ cdef class Engine:
     cdef int _turn(self, double timeout, bint at_once) except -1:
         """Wait until something happens and deliver it; do not wait if it is to be `at_once`."""
         cdef poller_event events[BATCH]
-        cdef double now, deadline = INFINITY if timeout == INFINITY else engine_monotonic() + timeout
-        cdef int fired = 0
+        cdef double quiet = QUIET
+        cdef int fired
         self._turns += 1
         self._woken = False
-        while True:
-            at_once = at_once or self._stopping or <bint> self._ready
-            fired = self._wait(-INFINITY if at_once else deadline, events)
-            if fired or at_once or self._woken or self._ready:
-                break
-            now = engine_monotonic()
-            if self._timers and self._next_timer() <= now:
-                break
-            if self._sweep_wanted and (now >= self._sweep_due or now >= deadline):
-                at_once = self._sweep() or not self.map  # nothing left to wait for
-            elif now >= deadline:
-                break
+        if at_once or self._sweep_wanted or self._timers or self._ready or self._stopping:
+            fired = self._wait_for_what_is_due(timeout, at_once, events)
+        elif timeout <= quiet:
+            fired = self._wait(timeout, events)
+        else:
+            fired = self._wait(quiet, events)
+            if not fired and not self._woken:
+                self._look_for_closed()
+                fired = self._wait_for_what_is_due(timeout - quiet, len(self._touched) > 0, events)
         if fired:
             self._deliver_all(events, fired)
+        if not fired or self._turns % <int> LOOK_EVERY == 0:
+            self._look_for_closed()
         if self._timers:
             self._run_timers()
         if self._ready:
             self._run_ready()
         return 0
 
-    cdef int _wait(self, double deadline, poller_event *events) except -1:
-        """Wait for events until `deadline`, the next timer or the sweep that is due."""
-        cdef int64_t timeout = -1
+    cdef int _wait_for_what_is_due(
+        self, double timeout, bint at_once, poller_event *events
+    ) except -1:
+        """Wait for events until the timeout, the next timer or the sweep that is due."""
+        cdef double now, due, deadline = engine_monotonic() + timeout
+        cdef int fired
+        while True:
+            due = min(deadline, self._next_timer())
+            if self._sweep_wanted:
+                due = min(due, self._sweep_due)
+            at_once = at_once or self._stopping or <bint> self._ready
+            fired = self._wait(0.0 if at_once else due - engine_monotonic(), events)
+            if fired or at_once or self._woken or self._ready:
+                return fired
+            now = engine_monotonic()
+            if self._next_timer() <= now:
+                return fired
+            if self._sweep_wanted and (now >= self._sweep_due or now >= deadline):
+                at_once = self._sweep()
+            elif now >= deadline:
+                return fired
+
+    cdef int _wait(self, double timeout, poller_event *events) except -1:
+        """Wait for events, at most `timeout` seconds."""
+        cdef int64_t nanoseconds = -1
         cdef int fired, failure = 0
-        cdef double left
-        if self._sweep_wanted:
-            deadline = min(deadline, self._sweep_due)
-        if self._timers:
-            deadline = min(deadline, self._next_timer())
         if self._poller == NULL:
             self._open()
             self._settle()
-        if self._wake_pending:
-            timeout = 0
-        elif deadline != INFINITY:
-            left = deadline - engine_monotonic() if deadline > 0 else 0
-            timeout = 0 if left <= 0 else <int64_t> (min(left, 1e9) * 1e9)
-        self._dropped.clear()
-        if timeout == 0:
+        if self._wake_pending or timeout <= 0:
+            nanoseconds = 0
+        elif timeout != INFINITY:
+            nanoseconds = <int64_t> (min(timeout, 1e9) * 1e9)
+        if self._dropped:
+            self._dropped.clear()
+        if nanoseconds == 0:
             # It does not block, and handing the GIL over costs more than the call.
             fired = self._kind.wait(self._poller, 0, events, BATCH)
             failure = errno
         else:
             self._waiting += 1
             with nogil:
-                fired = self._kind.wait(self._poller, timeout, events, BATCH)
+                fired = self._kind.wait(self._poller, nanoseconds, events, BATCH)
                 failure = errno
             self._waiting -= 1
+        if self._forgotten:
+            self._forget_late()
+        if fired < 0:
+            if failure not in _INTERRUPTED:
+                raise OSError(failure, os.strerror(failure))
+            PyErr_CheckSignals()
+            fired = 0
+        if self._wake_pending:
+            self._drain_wakeups()
+        return fired
+
+    cdef int _forget_late(self) except -1:
+        """Do what was left undone while other threads waited on the kernel's set."""
         while self._forgotten and not self._waiting:
             forgotten, kernel = self._forgotten.pop()
             self._kind.set(
@@ -1106,14 +1143,7 @@ cdef class Engine:
                 kernel,
                 0,
             )
-        if fired < 0:
-            if failure not in _INTERRUPTED:
-                raise OSError(failure, os.strerror(failure))
-            PyErr_CheckSignals()
-            fired = 0
-        if self._wake_pending:
-            self._drain_wakeups()
-        return fired
+        return 0
 
     cdef _Registration _registration_of(self, poller_token token):
         cdef PyObject *known = NULL
@@ -1156,8 +1186,6 @@ cdef class Engine:
             return 0
         obj = registration.obj
         cdef int want = registration.want
-        if mask & POLLER_INVALID:
-            return self._call(registration, obj.handle_close)
         cdef bint asking = True
         cdef bint writing = mask & _WRITABLE and want & _WRITE
         if mask & _READABLE and want & _READ:
@@ -1184,8 +1212,11 @@ cdef class Engine:
             except BaseException as error:
                 if not self._caught(registration, error, asking):
                     raise
-        if mask & POLLER_URGENT and want and self._is_current(registration):
-            self._call(registration, obj.handle_expt_event)
+        if mask & (POLLER_URGENT | POLLER_INVALID) and self._is_current(registration):
+            if mask & POLLER_INVALID:
+                self._call(registration, obj.handle_close)
+            elif want:
+                self._call(registration, obj.handle_expt_event)
         return 0
 
     cdef int _call(self, _Registration registration, handler) except -1:

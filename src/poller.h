@@ -18,11 +18,12 @@ typedef int poller_fd;
 #endif
 
 /* Interest (set) uses READ and WRITE only; urgent data is always included
- * where there is any interest, as select() in the standard loop does. */
+ * where there is any interest, as select() in the standard loop does.  The
+ * values are those of poll() and epoll on Linux: see _pollers_py.py. */
 enum {
     POLLER_READ = 1,
-    POLLER_WRITE = 2,
-    POLLER_URGENT = 4,  /* out-of-band data */
+    POLLER_URGENT = 2,  /* out-of-band data */
+    POLLER_WRITE = 4,
     POLLER_ERROR = 8,   /* an error is pending on the descriptor */
     POLLER_HANGUP = 16, /* the peer is gone in both directions */
     POLLER_INVALID = 32 /* the descriptor is closed */

@@ -21,7 +21,7 @@ if sys.platform == "win32":
 import fcntl
 import resource
 
-READ, WRITE, URGENT, ERROR, HANGUP, INVALID = 1, 2, 4, 8, 16, 32
+READ, URGENT, WRITE, ERROR, HANGUP, INVALID = 1, 2, 4, 8, 16, 32
 HOLDS_NUMBERS = ("poll", "select")  # they report a closed descriptor as INVALID
 
 

@@ -1,0 +1,462 @@
+"""What comes from outside while the loop waits: threads, signals; and loops across a fork."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from support import Site, elapsed
+
+posix_only = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals are POSIX's")
+
+# pytest-timeout has SIGALRM: the tests here use another signal, sent by a thread or by ourselves.
+NUMBER = getattr(signal, "SIGUSR1", None)
+
+
+@pytest.fixture
+def site(fast: Any) -> Iterator[Site]:
+    with Site(fast) as site:
+        yield site
+
+
+@pytest.fixture
+def handled() -> Iterator[list[int]]:
+    """A list that an ordinary signal handler of the test appends to."""
+    numbers: list[int] = []
+    before = signal.signal(NUMBER, lambda number, frame: numbers.append(number))  # type: ignore[arg-type]
+    yield numbers
+    signal.signal(NUMBER, before)  # type: ignore[arg-type]
+
+
+def while_running(loop: Any, action: Callable[[], Any]) -> threading.Thread:
+    """A thread that does `action` when the loop runs."""
+
+    def wait_and_act() -> None:
+        end = time.monotonic() + 20
+        while not loop.running and time.monotonic() < end:
+            time.sleep(0)  # lets the other thread run
+        action()
+
+    thread = threading.Thread(target=wait_and_act, daemon=True)
+    thread.start()
+    return thread
+
+
+def idle(site: Site) -> Any:
+    """A channel that wants nothing."""
+    channel = site.channel(site.pair()[0])
+    channel.readable = lambda: False
+    return channel
+
+
+# -- threads ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wants", ["reading", "nothing"])
+@pytest.mark.parametrize("how", ["wakeup", "call_soon_threadsafe", "stop"])
+def test_a_thread_ends_a_wait(site: Site, wants: str, how: str) -> None:
+    idle(site) if wants == "nothing" else site.channel(site.pair()[0])
+    arguments = (int,) if how == "call_soon_threadsafe" else ()
+    thread = while_running(site.loop, lambda: getattr(site.loop, how)(*arguments))
+    assert elapsed(lambda: site.asyncore.loop(timeout=60, map=site.map, count=1)) < 30
+    thread.join(10)
+
+
+def test_many_threads_lose_no_callback(site: Site) -> None:
+    ran: list[tuple[int, int]] = []
+    loop = site.loop
+
+    def ask(number: int) -> None:
+        for turn in range(500):
+            loop.call_soon_threadsafe(ran.append, (number, turn))
+
+    threads = [while_running(loop, lambda number=number: ask(number)) for number in range(4)]
+    idle(site)
+    end = time.monotonic() + 30
+    while len(ran) < 2000 and time.monotonic() < end:
+        loop.run_once(10)
+    for thread in threads:
+        thread.join(10)
+    for number in range(4):
+        assert [turn for one, turn in ran if one == number] == list(range(500))
+
+
+def test_wakeups_that_pile_up_end_one_wait(site: Site) -> None:
+    idle(site)
+    loop = site.loop
+    for _ in range(100_000):  # more than a socket's buffer holds
+        loop.wakeup()
+    assert elapsed(lambda: loop.run_once(60)) < 30
+    assert elapsed(lambda: loop.run_once(0.05)) >= 0.04
+
+
+def test_a_thread_adds_a_channel_while_the_loop_waits(site: Site) -> None:
+    idle(site)
+    near, far = site.pair()
+    kind = site.recorder()
+    added: list[Any] = []
+
+    def add() -> None:
+        far.send(b"from the other thread")
+        added.append(kind(near, site.map))
+
+    thread = while_running(site.loop, add)
+    start = time.monotonic()
+    while not (added and added[0].received) and time.monotonic() - start < 60:
+        site.turn(timeout=60)
+    thread.join(10)
+    assert added[0].received == b"from the other thread"
+    assert time.monotonic() - start < 30
+
+
+def test_a_thread_closes_a_channel_while_the_loop_waits(site: Site) -> None:
+    idle(site)
+    channel = site.channel(site.pair()[0])
+    thread = while_running(site.loop, channel.close)
+    assert elapsed(lambda: site.turn(timeout=60)) < 30
+    thread.join(10)
+    site.turn()
+    assert channel.names == []
+
+
+def test_a_push_of_another_thread_is_sent(site: Site) -> None:
+    near, far = site.pair()
+    site.map.clear()
+    channel = site.fast.asyncore.dispatcher_with_send(near, site.map)
+    filled = 0
+    while not channel.out_buffer:
+        channel.send(b"x" * 65536)
+        filled += 65536
+    received = 0
+
+    def drain() -> None:
+        nonlocal received
+        while received < filled:
+            received += len(far.recv(1 << 20))
+
+    thread = while_running(site.loop, drain)
+    site.run_until(lambda: received >= filled)
+    thread.join(10)
+    assert not channel.out_buffer
+
+
+# -- signals ----------------------------------------------------------------------------------
+
+
+@posix_only
+@pytest.mark.parametrize("wants", ["reading", "nothing"])
+def test_a_signal_ends_a_wait(site: Site, handled: list[int], wants: str) -> None:
+    """An ordinary handler, which knows nothing of the loop."""
+    idle(site) if wants == "nothing" else site.channel(site.pair()[0])
+    main = threading.get_ident()
+    thread = while_running(site.loop, lambda: signal.pthread_kill(main, NUMBER))  # type: ignore[arg-type]
+    assert elapsed(lambda: site.turn(timeout=60)) < 30
+    thread.join(10)
+    assert handled == [NUMBER]
+
+
+@posix_only
+@pytest.mark.timeout(60, method="thread")  # the test needs SIGALRM
+def test_an_alarm_at_any_moment_ends_a_wait(site: Site) -> None:
+    """Also one that comes between the last look and the wait: not one of them is lost."""
+    idle(site)
+    loop = site.loop
+    alarms: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: alarms.append(number))
+    try:
+        for number in range(300):
+            signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 100))
+            end = time.monotonic() + 30
+            while len(alarms) <= number:
+                assert time.monotonic() < end
+                loop.run_once(60)
+            assert time.monotonic() < end
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@posix_only
+def test_a_signal_handler_may_ask_for_callbacks(site: Site) -> None:
+    loop = site.loop
+    idle(site)
+    ran: list[str] = []
+    before = signal.signal(  # type: ignore[call-overload]
+        NUMBER, lambda number, frame: loop.call_soon_threadsafe(ran.append, "callback")
+    )
+    try:
+        loop.call_soon(os.kill, os.getpid(), NUMBER)
+        while not ran:
+            loop.run_once(60)
+    finally:
+        signal.signal(NUMBER, before)  # type: ignore[arg-type]
+    assert ran == ["callback"]
+
+
+@posix_only
+def test_a_handler_that_raises_leaves_the_loop(site: Site) -> None:
+    """KeyboardInterrupt comes like this."""
+    idle(site)
+    loop = site.loop
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(NUMBER, interrupt)  # type: ignore[arg-type]
+    main = threading.get_ident()
+    thread = while_running(loop, lambda: signal.pthread_kill(main, NUMBER))  # type: ignore[arg-type]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run()
+    finally:
+        thread.join(10)
+        signal.signal(NUMBER, before)  # type: ignore[arg-type]
+    assert not loop.running
+    loop.run_once(0)
+
+
+@posix_only
+def test_add_signal_handler(site: Site, handled: list[int]) -> None:
+    loop = site.loop
+    ran: list[Any] = []
+
+    def callback(*args: Any) -> None:
+        ran.append((args, loop.running))
+        loop.stop()
+
+    loop.add_signal_handler(NUMBER, callback, "one", 2)
+    loop.call_soon(os.kill, os.getpid(), NUMBER)
+    loop.run()
+    assert ran == [(("one", 2), True)]
+    assert loop.remove_signal_handler(NUMBER)
+    os.kill(os.getpid(), NUMBER)  # type: ignore[arg-type]
+    assert handled == [NUMBER]  # what it did before
+    assert not loop.remove_signal_handler(NUMBER)
+
+
+@posix_only
+def test_a_loop_with_a_signal_handler_goes_on(site: Site, handled: list[int]) -> None:
+    """It serves signals: it does not end for want of anything else."""
+    loop = site.loop
+    ran: list[int] = []
+    loop.add_signal_handler(NUMBER, lambda: (ran.append(1), len(ran) == 2 and loop.stop()))
+    main = threading.get_ident()
+
+    def send_two() -> None:
+        for number in (1, 2):
+            signal.pthread_kill(main, NUMBER)  # type: ignore[arg-type]
+            end = time.monotonic() + 20
+            while len(ran) < number and time.monotonic() < end:
+                time.sleep(0)
+
+    thread = while_running(loop, send_two)
+    loop.run()
+    thread.join(10)
+    assert ran == [1, 1]
+
+
+@posix_only
+def test_a_second_signal_handler_replaces_the_first(site: Site, handled: list[int]) -> None:
+    loop = site.loop
+    ran: list[str] = []
+    loop.add_signal_handler(NUMBER, pytest.fail)
+    loop.add_signal_handler(NUMBER, ran.append, "second")
+    os.kill(os.getpid(), NUMBER)  # type: ignore[arg-type]
+    loop.run_once(60)
+    assert ran == ["second"]
+    loop.remove_signal_handler(NUMBER)
+    os.kill(os.getpid(), NUMBER)  # type: ignore[arg-type]
+    assert handled == [NUMBER]  # neither of the two
+
+
+@posix_only
+def test_close_puts_the_signals_back(site: Site, handled: list[int]) -> None:
+    loop = site.fast.Loop()
+    loop.add_signal_handler(NUMBER, pytest.fail)
+    loop.close()
+    os.kill(os.getpid(), NUMBER)  # type: ignore[arg-type]
+    assert handled == [NUMBER]
+
+
+@posix_only
+def test_signal_handlers_are_for_the_main_thread(site: Site) -> None:
+    caught: list[BaseException] = []
+
+    def add() -> None:
+        try:
+            site.loop.add_signal_handler(NUMBER, print)
+        except ValueError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    thread.join(10)
+    assert len(caught) == 1
+
+
+@posix_only
+def test_the_wakeup_descriptor_of_others_is_put_back(site: Site) -> None:
+    mine, _peer = site.pair()
+    before = signal.set_wakeup_fd(mine.fileno())
+    try:
+        idle(site)
+        site.turn()
+        assert signal.set_wakeup_fd(before) == mine.fileno()
+    finally:
+        signal.set_wakeup_fd(before)
+
+
+@posix_only
+def test_no_wakeup_descriptor_stays_behind(site: Site) -> None:
+    idle(site)
+    site.turn()
+    before = signal.set_wakeup_fd(-1)
+    assert before == -1
+
+
+# -- fork -------------------------------------------------------------------------------------
+
+fork_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork() here")
+
+
+def in_child(body: Callable[[], Any]) -> None:
+    """Run `body` in a child; fail where it fails or does not end."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if not pid:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)
+        status = 1
+        try:
+            body()
+            status = 0
+        except BaseException as error:
+            os.write(write_end, f"{type(error).__name__}: {error}".encode()[:4000])
+        finally:
+            os._exit(status)
+    os.close(write_end)
+    status = os.waitpid(pid, 0)[1]
+    said = os.read(read_end, 4096).decode()
+    os.close(read_end)
+    assert status == 0, f"the child: {said or status}"
+
+
+@fork_only
+def test_a_child_has_its_own_kernel_set(site: Site) -> None:
+    near, far = site.pair()
+    channel = site.channel(near)
+    site.turn()  # the kernel knows the channel
+
+    def serve() -> None:
+        far.send(b"to the child")
+        site.run_until(lambda: channel.received)
+        assert channel.received == b"to the child"
+
+    in_child(serve)
+    far.send(b"to the parent")
+    site.run_until(lambda: channel.received)
+    assert channel.received == b"to the parent"
+
+
+@fork_only
+@pytest.mark.parametrize("how", ["close", "close_all", "clear the map", "loop.close"])
+def test_a_child_that_closes_leaves_the_parent_alone(site: Site, how: str) -> None:
+    near, far = site.pair()
+    channel = site.channel(near)
+    site.turn()
+
+    def leave() -> None:
+        if how == "close":
+            channel.close()
+        elif how == "close_all":
+            site.asyncore.close_all(site.map)
+        elif how == "clear the map":
+            site.map.clear()
+        else:
+            site.loop.close()
+        other = site.channel(site.pair()[0])
+        site.turn()
+        other.close()
+
+    in_child(leave)
+    far.send(b"still here")
+    assert elapsed(lambda: site.turn(timeout=60)) < 30
+    assert channel.received == b"still here"
+
+
+@fork_only
+def test_a_child_does_not_wake_its_parent(site: Site) -> None:
+    idle(site)
+    loop = site.loop
+    loop.run_once(0)
+
+    def wake() -> None:
+        loop.wakeup()
+        loop.call_soon_threadsafe(int)
+        loop.run_once(10)
+
+    in_child(wake)
+    assert elapsed(lambda: loop.run_once(0.1)) >= 0.09
+
+
+@fork_only
+def test_a_fork_inside_a_handler(site: Site) -> None:
+    """Both go on in the loop they are in."""
+    near, far = site.pair()
+    second, far_of_second = site.pair()
+    other = site.channel(second)
+    forked: list[str] = []
+
+    def serve() -> None:
+        far_of_second.send(b"child")
+        site.run_until(lambda: other.received)
+        assert other.received == b"child"
+
+    def handle_read(self: Any) -> None:
+        self.recv(100)
+        in_child(serve)
+        forked.append("yes")
+        far_of_second.send(b"parent")
+
+    site.channel(near, handle_read=handle_read)
+    far.send(b"go")
+    site.run_until(lambda: other.received)
+    assert forked == ["yes"]
+    assert other.received == b"parent"
+
+
+@fork_only
+def test_timers_are_inherited(site: Site) -> None:
+    loop = site.loop
+    ran: list[str] = []
+    loop.call_later(0.01, ran.append, "timer")
+    loop.call_soon(ran.append, "soon")
+
+    def run() -> None:
+        loop.run()
+        assert ran == ["soon", "timer"]
+
+    in_child(run)
+    assert ran == []
+    run()
+
+
+@fork_only
+def test_a_signal_in_the_child_does_not_wake_the_parent(site: Site, handled: list[int]) -> None:
+    idle(site)
+    loop = site.loop
+
+    def take_signal() -> None:
+        os.kill(os.getpid(), NUMBER)  # type: ignore[arg-type]
+        assert handled == [NUMBER]
+
+    loop.call_soon(in_child, take_signal)  # the fork is inside the loop: its wake-up is set
+    loop.run_once(0)
+    assert elapsed(lambda: loop.run_once(0.1)) >= 0.09
+
