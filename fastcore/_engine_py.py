@@ -29,6 +29,7 @@ from errno import (
     EWOULDBLOCK,
 )
 from math import inf, isnan
+from threading import get_ident
 from time import monotonic
 from typing import Any
 
@@ -47,8 +48,10 @@ EXHAUSTED = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
 _READABLE = READ | HANGUP | ERROR
 _WRITABLE = WRITE | ERROR
 
-# A sweep may take one part in SWEEP_SHARE of the time; this few channels are always swept.
+# A sweep may take one part in SWEEP_SHARE of the time and comes after a pause (in seconds);
+# SWEEP_ALWAYS channels and fewer are swept on every turn.
 SWEEP_SHARE = 20
+SWEEP_PAUSE = 0.001
 SWEEP_ALWAYS = 16
 
 # When nothing happened for QUIET seconds, and every LOOK_EVERY turns, the engine looks for sockets
@@ -196,6 +199,7 @@ class Engine:
         self._closed = False
         self._stopping = False
         self._depth = 0
+        self._driver = 0  # the thread that is in the loop
         self._reports = False
         self._disconnect_closes = False
         self._batch = 0
@@ -222,8 +226,7 @@ class Engine:
         """Run `callback(*args)` in the next turn; return its Handle."""
         handle = self._handle(None, None, callback, args)
         self._ready.append(handle)
-        if self._waiting:
-            self.wakeup()
+        self._tell_driver()
         return handle
 
     def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any) -> Handle:
@@ -283,8 +286,7 @@ class Engine:
         assert handle.when is not None
         self._timer_count += 1
         heapq.heappush(self._timers, (handle.when, self._timer_count, handle))
-        if self._waiting:
-            self.wakeup()
+        self._tell_driver()
 
     def _timer_cancelled(self) -> None:
         # Cancelled timers stay in the heap until their time, or until they are most of it.
@@ -352,6 +354,11 @@ class Engine:
                 sender.send(b"\0")
             except OSError:
                 pass  # full: it wakes anyway; closed: nobody waits
+
+    def _tell_driver(self) -> None:
+        """Wake the loop where another thread is in it: it may wait, or be just about to."""
+        if self._waiting or (self._depth and self._driver != get_ident()):
+            self.wakeup()
 
     def stop(self) -> None:
         """Make run() return after the current turn; from any thread or signal handler."""
@@ -515,8 +522,7 @@ class Engine:
         if not registration.touched:
             registration.touched = True
             self._touched.append(registration)
-            if self._waiting:
-                self.wakeup()
+            self._tell_driver()
 
     def _drop(self, registration: _Registration) -> None:
         if not registration.gone:
@@ -568,9 +574,9 @@ class Engine:
         """
         writers: list[_Registration] = []
         holder = self.map.get
-        registration = None
+        position = 0
         try:
-            for registration in asked:
+            for position, registration in enumerate(asked):
                 registration.touched = False
                 obj = registration.obj
                 if registration.gone or holder(registration.fd) is not obj:
@@ -596,7 +602,7 @@ class Engine:
                         self._apply(registration)
         except BaseException:
             # Nobody may be forgotten because one channel cannot answer.
-            for one in [*writers, *asked[asked.index(registration) :]]:
+            for one in [*writers, *asked[position:]]:
                 one.touched = False
                 self._mark(one)
             raise
@@ -629,9 +635,10 @@ class Engine:
         """
         acted = False
         batch = self._batch
-        masks = _pollers_py.query_now([(one.fd, one.want) for one in writers])
+        ready = _pollers_py.query_now({one.fd: one.want for one in writers})
         try:
-            for registration, mask in zip(writers, masks, strict=True):
+            for registration in writers:
+                mask = ready.get(registration.fd, 0)
                 if not mask or registration.gone or self._batch != batch:
                     self._mark(registration)  # or a nested loop ran, as in _deliver_all()
                 else:
@@ -668,7 +675,7 @@ class Engine:
             self._sweep_due = 0.0
         else:
             end = monotonic()
-            self._sweep_due = end + (end - start) * SWEEP_SHARE
+            self._sweep_due = end + max((end - start) * SWEEP_SHARE, SWEEP_PAUSE)
         return self._write_now(writers) if writers else False
 
     def _look_for_closed(self) -> None:
@@ -681,7 +688,8 @@ class Engine:
             sock = getattr(registration.obj, "socket", None)
             if type(sock) is not _socket_class or sock.fileno() >= 0 or registration.resting:
                 continue
-            if _pollers_py.query_now([(registration.fd, READ)])[0] & INVALID:
+            fd = registration.fd
+            if _pollers_py.query_now({fd: READ}).get(fd, 0) & INVALID:
                 registration.resting = True
                 self._mark(registration)
                 self._call(registration, registration.obj.handle_close)
@@ -711,6 +719,7 @@ class Engine:
         self._open()
         outer = self._reports, self._disconnect_closes
         self._reports, self._disconnect_closes = reports, disconnect_closes
+        outer_driver, self._driver = self._driver, get_ident()
         self._depth += 1
         self._moment += 1  # the program's own code ran since the last call
         turns = 0
@@ -728,6 +737,7 @@ class Engine:
                 last = self._stopping or (count is not None and turns >= count)
         finally:
             self._depth -= 1
+            self._driver = outer_driver
             self._stopping = False
             self._reports, self._disconnect_closes = outer
             self._batch += 1  # what an outer turn has still to deliver may be stale
@@ -854,7 +864,7 @@ class Engine:
         if writing:
             asking = True
             try:
-                if registration.asked == self._moment or (obj.writable() and not obj.accepting):
+                if registration.asked == self._moment or obj.writable():
                     asking = False
                     self._moment += 1
                     obj.handle_write_event()

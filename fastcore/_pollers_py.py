@@ -48,6 +48,9 @@ _new_kevent = getattr(_select_module, "kevent", None)
 # Kernels refuse very long timeouts; ending a wait early is always allowed.
 _LONGEST = 1_000_000.0
 
+# No descriptor is larger: the C type is an int.
+_LARGEST = 2**31 - 1
+
 # How many events of a kqueue are fetched at once.
 _BATCH = 1024
 
@@ -139,52 +142,35 @@ _epoll_requests = _requests("EPOLL")
 
 # On Linux the kernel's masks are ours, and its events are taken as they come.
 _epoll_is_ours = all(bits == mask for bits, mask in _epoll_masks.items())
+_poll_is_ours = all(bits == mask for bits, mask in _poll_masks.items())
 
 
-def query_now(queries: list[tuple[int, int]]) -> list[int]:
-    """Ask about all `(fd, interest)` at once, without waiting; return the masks."""
-    if not queries:
-        return []
+def query_now(interest: dict[int, int]) -> dict[int, int]:
+    """Ask about all of `{fd: interest}` at once, without waiting; return `{fd: ready}`."""
     if _new_poll is None:
-        return _query_by_select(queries)
-    if len(queries) == 1:  # a server that answers one client
-        fd, mask = queries[0]
-        asked = _new_poll()
-        try:
-            asked.register(fd, _poll_requests[mask & (READ | WRITE)])
-        except (ValueError, OverflowError):
-            return [INVALID]
-        found = asked.poll(0)
-        return [_poll_masks[found[0][1]] if found else 0]
-    interest = dict(queries)
-    if len(interest) != len(queries):  # a number that is asked about twice
-        for fd, mask in queries:
-            interest[fd] |= mask
+        return _query_by_select(interest)
     asked = _new_poll()
-    register, requests, masks = asked.register, _poll_requests, _poll_masks
-    invalid: set[int] = set()
-    for fd, mask in interest.items():
-        try:
-            register(fd, requests[mask & (READ | WRITE)])
-        except (ValueError, OverflowError):
-            invalid.add(fd)
-    ready = {fd: masks[bits] for fd, bits in asked.poll(0)}
-    if invalid:
-        ready.update(dict.fromkeys(invalid, INVALID))
-    return [ready.get(fd, 0) for fd, _ in queries]
-
-
-def _query_by_select(queries: list[tuple[int, int]]) -> list[int]:
-    interest: dict[int, int] = {}
-    for fd, mask in queries:
-        interest[fd] = mask | interest.get(fd, 0)
+    register, requests = asked.register, _poll_requests
     try:
-        found = _ask_select(interest, 0)
+        for fd, mask in interest.items():
+            register(fd, requests[mask & (READ | WRITE)])
+    except (ValueError, OverflowError):  # a number that no descriptor can have
+        possible = {fd: mask for fd, mask in interest.items() if 0 <= fd <= _LARGEST}
+        ready = query_now(possible) if len(possible) < len(interest) else {}
+        return dict.fromkeys(interest.keys() - possible.keys(), INVALID) | ready
+    if _poll_is_ours:
+        return dict(asked.poll(0))
+    return {fd: _poll_masks[bits] for fd, bits in asked.poll(0)}
+
+
+def _query_by_select(interest: dict[int, int]) -> dict[int, int]:
+    try:
+        return _ask_select(interest, 0)
     except (ValueError, OverflowError):  # beyond what select() holds: one by one
         found = {}
         for fd, mask in interest.items():
             found.update(_ask_select({fd: mask}, 0) if _is_open(fd) else {fd: INVALID})
-    return [found.get(fd, 0) for fd, mask in queries]
+        return found
 
 
 def _ask_select(interest: dict[int, int], timeout: float | None) -> dict[int, int]:
@@ -304,8 +290,7 @@ class EpollPoller:
         if not doubtful:
             return events
         kernel = self._interest.keys() - self._files.keys()
-        asked = [(fd, self._interest[fd]) for fd, mask in doubtful if fd in kernel]
-        answers = {fd: mask for (fd, _), mask in zip(asked, query_now(asked), strict=True) if mask}
+        answers = query_now({fd: self._interest[fd] for fd, _ in doubtful if fd in kernel})
         sure = [event for event in events if event[0] not in self._lost]
         # What the number itself says replaces what its namesakes said; two
         # events of one number are one too many.

@@ -274,9 +274,10 @@ class dispatcher(Channel):
         """Stand in `map` (default: the channel's own) under the socket's descriptor."""
         if map is None:
             map = self._map
-        map[self._fileno] = self
-        self._fastcore_loop = own = _loop.get_loop(map)
-        own._attach(self._fileno, self)
+        fd: Any = self._fileno
+        map[fd] = self
+        self._fastcore_loop = _loop.get_loop(map)
+        self._fastcore_loop._attach(fd, self)
 
     def del_channel(self, map: Any = None) -> None:
         """Leave `map` (default: the channel's own)."""

@@ -34,8 +34,8 @@ class Loop(Engine):
     """Runs the channels of one map, timers and callbacks.
 
     `poller` is one of `fastcore.pollers()` (default: the environment's FASTCORE_POLLER, else the
-    best one); `map` is the mapping of descriptors to channels (default: a new dict; see also
-    `get_loop`); `interest` is "adaptive" or "strict": strict asks every channel's `readable()` and
+    best one); `map` is the mapping of descriptors to channels (default: a new dict; the loop of a
+    map that is given stays the one behind that map until close()); `interest` is "adaptive" or "strict": strict asks every channel's `readable()` and
     `writable()` on every turn, as the standard library's loop did.
 
     Raises ValueError for an unknown poller or interest, and where the map has a loop that is
@@ -53,11 +53,14 @@ class Loop(Engine):
     ) -> None:
         if interest not in ("adaptive", "strict"):
             raise ValueError(f'interest is "adaptive" or "strict", not {interest!r}')
+        self._made_for_map = map is not None
         map = {} if map is None else map
         super().__init__(map, _default_poller() if poller is None else poller, interest == "strict")
         self._signals: dict[int, Any] = {}
         _replace(_loops.get(id(map)), map)
         _loops[id(map)] = self
+        if self._made_for_map:
+            self._keep()
 
     def run(self) -> None:
         """Run until stop(), or until what there was to do is done.
@@ -200,7 +203,7 @@ class Loop(Engine):
         _kept.add(self)
 
     def _let_go(self) -> None:
-        if not self._signals:
+        if not self._signals and (self._closed or not self._made_for_map):
             _kept.discard(self)
 
 
@@ -243,4 +246,9 @@ def get_loop(map: Any = None) -> Loop:
     if map is None:
         map = _default_map()
     loop = _loops.get(id(map))
-    return Loop(map=map) if loop is None else loop
+    if loop is None:
+        loop = Loop(map=map)
+        # Nobody asked for just this one: it may go when its channels have gone.
+        loop._made_for_map = False
+        loop._let_go()
+    return loop

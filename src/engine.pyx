@@ -8,6 +8,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.errno cimport errno
 from libc.math cimport INFINITY, fmod, isnan
 from libc.stdint cimport int64_t, uint32_t
@@ -114,6 +115,7 @@ cdef int _READABLE = POLLER_READ | POLLER_HANGUP | POLLER_ERROR
 cdef int _WRITABLE = POLLER_WRITE | POLLER_ERROR
 
 SWEEP_SHARE = 20
+SWEEP_PAUSE = 0.001
 SWEEP_ALWAYS = 16
 
 QUIET = 0.1
@@ -395,6 +397,7 @@ cdef class Engine:
     cdef readonly bint _closed
     cdef bint _stopping
     cdef int _depth
+    cdef unsigned long _driver
     cdef bint _reports
     cdef bint _disconnect_closes
     cdef long long _batch
@@ -446,8 +449,7 @@ cdef class Engine:
         """Run `callback(*args)` in the next turn; return its Handle."""
         handle = self._handle(None, None, callback, args)
         self._ready.append(handle)
-        if self._waiting:
-            self.wakeup()
+        self._tell_driver()
         return handle
 
     def call_soon_threadsafe(self, callback, *args):
@@ -504,8 +506,7 @@ cdef class Engine:
         entry.count = self._timer_count
         entry.handle = handle
         _heap_push(self._timers, entry)
-        if self._waiting:
-            self.wakeup()
+        self._tell_driver()
         return 0
 
     cdef int _timer_cancelled(self) except -1:
@@ -579,6 +580,12 @@ cdef class Engine:
                 sender.send(b"\0")
             except OSError:
                 pass  # full: it wakes anyway; closed: nobody waits
+
+    cdef int _tell_driver(self) except -1:
+        """Wake the loop where another thread is in it: it may wait, or be just about to."""
+        if self._waiting or (self._depth and self._driver != PyThread_get_thread_ident()):
+            self.wakeup()
+        return 0
 
     def stop(self):
         """Make run() return after the current turn; from any thread or signal handler."""
@@ -758,8 +765,7 @@ cdef class Engine:
         if not registration.touched:
             registration.touched = True
             self._touched.append(registration)
-            if self._waiting:
-                self.wakeup()
+            self._tell_driver()
         return 0
 
     cdef int _drop(self, _Registration registration) except -1:
@@ -972,7 +978,7 @@ cdef class Engine:
             self._sweep_due = 0.0
         else:
             end = engine_monotonic()
-            self._sweep_due = end + (end - start) * <int> SWEEP_SHARE
+            self._sweep_due = end + max((end - start) * <int> SWEEP_SHARE, <double> SWEEP_PAUSE)
         return self._write_now(writers) if writers else False
 
     cdef int _look_for_closed(self) except -1:
@@ -1027,6 +1033,8 @@ cdef class Engine:
         cdef bint acted, last
         cdef long long turns = 0
         self._reports, self._disconnect_closes = reports, disconnect_closes
+        cdef unsigned long outer_driver = self._driver
+        self._driver = PyThread_get_thread_ident()
         self._depth += 1
         self._moment += 1  # the program's own code ran since the last call
         try:
@@ -1043,6 +1051,7 @@ cdef class Engine:
                 last = self._stopping or (not endless and turns >= count)
         finally:
             self._depth -= 1
+            self._driver = outer_driver
             self._stopping = False
             self._reports, self._disconnect_closes = outer_reports, outer_closes
             self._batch += 1  # what an outer turn has still to deliver may be stale
@@ -1205,7 +1214,7 @@ cdef class Engine:
         if writing:
             asking = True
             try:
-                if registration.asked == self._moment or (obj.writable() and not obj.accepting):
+                if registration.asked == self._moment or obj.writable():
                     asking = False
                     self._moment += 1
                     obj.handle_write_event()

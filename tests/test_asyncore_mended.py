@@ -167,6 +167,14 @@ def test_high_descriptors_are_no_limit_or_refused_alone(
         assert channel.received == b"high"
 
 
+def test_a_refused_channel_that_stays_is_told_once(
+    site: Site, high: tuple[socket.socket, socket.socket]
+) -> None:
+    channel = site.channel(high[0], handle_error=lambda self: self.events.append("error"))
+    site.turn(count=5)
+    assert channel.events == (["error"] if site.fast.poller == "select" else [])
+
+
 # -- out of descriptors in accept ----------------------------------------------------------------
 
 ACCEPTING = """
@@ -236,8 +244,12 @@ def test_the_rest_of_a_listener_doubles_up_to_a_second(site: Site) -> None:
         for _ in range(9):
             with pytest.raises(OSError, match="full"):
                 listener.accept()
-    assert rests == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0]
-    assert listener.log_info.call_count == 1
+        listener.socket.accept.side_effect = [("socket", "address"), OSError(errno.ENFILE, "full")]
+        assert listener.accept() == ("socket", "address")
+        with pytest.raises(OSError, match="full"):
+            listener.accept()
+    assert rests == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 0.01]
+    assert listener.log_info.call_count == 2
 
 
 # -- nothing to wait for -------------------------------------------------------------------------

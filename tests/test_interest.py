@@ -86,7 +86,7 @@ def test_with_many_channels_sweeps_take_a_small_share_of_the_turns(
 def test_strict_interest_asks_all_on_every_turn(
     site: Site, crowd: list[tuple[Any, socket.socket]]
 ) -> None:
-    site.fast.Loop(map=site.map, interest="strict")
+    strict = site.fast.Loop(map=site.map, interest="strict")
     idle, _ = crowd[1]
     busy, peer = crowd[0]
     site.turn()
@@ -94,6 +94,7 @@ def test_strict_interest_asks_all_on_every_turn(
     for _ in range(20):
         peer.send(b"x")
         site.turn(timeout=5)
+    assert site.loop is strict
     assert idle.asked == 20
     assert len(busy.events) == 20
 
@@ -157,9 +158,7 @@ def test_what_changes_between_two_calls_of_loop_counts(
         assert channel.events == []
 
 
-def test_what_a_callback_changes_counts(
-    site: Site, crowd: list[tuple[Any, socket.socket]]
-) -> None:
+def test_what_a_callback_changes_counts(site: Site, crowd: list[tuple[Any, socket.socket]]) -> None:
     for channel, peer in crowd[:50]:
         site.turn()
         peer.send(b"x")
@@ -195,8 +194,9 @@ def test_a_changed_attribute_of_an_idle_channel_is_noticed(
 ) -> None:
     """Whatever code changed it: before the loop blocks, the sweep is due."""
     idle, idle_peer = crowd[7]
+    site.turn()
     idle.wants_write = True
-    site.turn(timeout=20)
+    assert elapsed(lambda: site.turn(timeout=20)) < PATIENCE
     site.run_until(lambda: idle.events)
     assert "write" in idle.names
     idle.wants_write = idle.wants_read = False

@@ -649,3 +649,13 @@ def test_an_idle_loop_over_an_empty_map_holds_no_descriptor(fast: Any) -> None:
     fast.asyncore.loop(timeout=10, map=channels)
     assert channel.received == b""
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_loop_made_for_a_map_stays_its_loop_until_closed(fast: Any) -> None:
+    channels: dict[int, Any] = {}
+    fast.Loop(map=channels, interest="strict")  # held by nobody
+    gc.collect()
+    loop = fast.loop.get_loop(channels)
+    assert loop._made_for_map
+    loop.close()
+    assert fast.loop.get_loop(channels) is not loop
