@@ -274,14 +274,12 @@ class EpollPoller:
         """Wait at most timeout seconds (None: without limit) for (fd, mask)."""
         if self._files:
             timeout = 0
-        elif timeout is not None and not 0 <= timeout <= _LONGEST:
-            timeout = _limited(timeout)
+        elif timeout is not None and timeout > _LONGEST:
+            timeout = _LONGEST
         events: list[tuple[int, int]] = self._epoll.poll(timeout)
-        if not _epoll_is_ours:
+        if self._lost or self._files or not _epoll_is_ours:
             events = [(fd, _epoll_masks[bits]) for fd, bits in events]
-        if self._lost:
             events = self._without_strangers(events)
-        if self._files:
             events.extend(self._files.items())
         return events
 

@@ -10,7 +10,8 @@ A program is {"fillers": n, "steps": [step, ...]}; a step is {"stimuli": [[what,
 until nothing happens any more.  An action is what a handler does when it runs next:
 ["close", channel], ["reopen", channel], ["open"], ["want_read", channel, bool],
 ["want_write", channel, bool], ["write", channel, n], ["half_close", channel], ["nest"], ["raise"].
-Channels are named by the order they were opened in, modulo how many there are.
+Channels are named by the order they were opened in, modulo how many there are; five are open from
+the beginning, and the third and the fourth are connected with each other.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import socket
 import sys
 from typing import Any
 
-MOST_CHANNELS = 8
+MOST_CHANNELS = 12
 MOST_TURNS = 200
 
 
@@ -108,11 +109,12 @@ class Stage:
             for _ in range(program["fillers"]):
                 near, far = socket.socketpair()
                 self.fillers.append(self.kind(self, -1, near, far))
-            self.open()
+            for linked in (False, False, True, False):
+                self.open(linked)
             for step in program["steps"]:
                 self.trace.append(["step"])
                 self.scripts = {
-                    (channel % MOST_CHANNELS, event): action
+                    (channel, event): action
                     for channel, event, action in step["scripts"]
                 }
                 for stimulus in step["stimuli"]:

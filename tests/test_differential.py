@@ -23,12 +23,12 @@ import differential_programs
 from conftest import ENGINES, load_package
 
 PROGRAM = Path(differential_programs.__file__)
-CHANNEL = st.integers(0, 7)
+CHANNEL = st.sampled_from([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6])  # seldom one opened later
 SIZE = st.integers(1, 60)
 EVENT = st.sampled_from(["read", "write"])
 
 BOUNDED = settings(
-    max_examples=250,
+    max_examples=300,
     derandomize=True,
     database=None,
     deadline=None,
@@ -43,6 +43,7 @@ STIMULI = st.one_of(
     st.tuples(st.just("peer_write"), CHANNEL, SIZE),
     st.tuples(st.just("write"), CHANNEL, SIZE),
     st.tuples(st.just("peer_write"), CHANNEL, SIZE),
+    st.tuples(st.just("write"), CHANNEL, SIZE),
     st.tuples(st.just("peer_half_close"), CHANNEL),
     st.tuples(st.just("peer_close"), CHANNEL),
     st.tuples(st.just("half_close"), CHANNEL),
@@ -51,14 +52,13 @@ STIMULI = st.one_of(
     st.tuples(st.just("want_read"), CHANNEL, st.booleans()),
     st.tuples(st.just("want_write"), CHANNEL, st.booleans()),
     st.tuples(st.just("open"), st.booleans()),
-    st.tuples(st.just("open"), st.booleans()),
 )
 ACTIONS = st.one_of(
     st.tuples(st.just("close"), CHANNEL),
     st.tuples(st.just("reopen"), CHANNEL),
     st.tuples(st.just("open"), st.booleans()),
-    st.tuples(st.just("want_read"), CHANNEL, st.booleans()),
-    st.tuples(st.just("want_write"), CHANNEL, st.booleans()),
+    st.tuples(st.sampled_from(["want_read", "want_write"]), CHANNEL, st.just(False)),
+    st.tuples(st.sampled_from(["want_read", "want_write"]), CHANNEL, st.booleans()),
     st.tuples(st.just("write"), CHANNEL, SIZE),
     st.tuples(st.just("half_close"), CHANNEL),
     st.tuples(st.just("nest")),
@@ -67,15 +67,17 @@ ACTIONS = st.one_of(
 SCRIPTS = st.tuples(CHANNEL, EVENT, ACTIONS)
 
 
-def programs(stimuli: int, scripts: int, fillers: Any) -> st.SearchStrategy[dict[str, Any]]:
-    """Programs of steps with at most so many stimuli and scripts each."""
+def programs(
+    stimuli: tuple[int, int], scripts: tuple[int, int], fillers: Any
+) -> st.SearchStrategy[dict[str, Any]]:
+    """Programs of steps with at least and at most so many stimuli and scripts each."""
     step = st.fixed_dictionaries(
         {
-            "stimuli": st.lists(STIMULI, min_size=1, max_size=stimuli),
-            "scripts": st.lists(SCRIPTS, max_size=scripts),
+            "stimuli": st.lists(STIMULI, min_size=stimuli[0], max_size=stimuli[1]),
+            "scripts": st.lists(SCRIPTS, min_size=scripts[0], max_size=scripts[1]),
         }
     )
-    steps = st.lists(step, min_size=1, max_size=12)
+    steps = st.lists(step, min_size=3, max_size=12)
     return st.fixed_dictionaries({"fillers": fillers, "steps": steps})
 
 
@@ -95,9 +97,16 @@ def by_channel(trace: list[list[Any]]) -> dict[Any, list[Any]]:
 # -- one engine against the other -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("poller", load_package(ENGINES[0]).package.pollers())
+# With these the order of events between channels is the kernel's, the same for both engines.  Each
+# engine has its own order with poll and select: there the test below must do.
+POLLERS = [
+    name for name in load_package(ENGINES[0]).package.pollers() if name in ("epoll", "kqueue")
+]
+
+
+@pytest.mark.parametrize("poller", POLLERS)
 @BOUNDED
-@given(program=programs(stimuli=4, scripts=4, fillers=st.just(0)))
+@given(program=programs(stimuli=(3, 6), scripts=(2, 6), fillers=st.just(0)))
 def test_the_engines_agree(
     poller: str, monkeypatch: pytest.MonkeyPatch, program: dict[str, Any]
 ) -> None:
@@ -183,7 +192,7 @@ def comparable(trace: list[list[Any]]) -> dict[Any, list[Any]]:
 # that was closed or replaced in the same batch reached the wrong object) or merely had an order
 # between channels, select()'s, that is no part of the contract.
 @BOUNDED
-@given(program=programs(stimuli=1, scripts=1, fillers=st.sampled_from([0, 0, 20])))
+@given(program=programs(stimuli=(1, 1), scripts=(0, 1), fillers=st.sampled_from([0, 0, 20])))
 def test_the_engines_do_what_the_standard_library_did(
     fast: Any, reference: Reference, program: dict[str, Any]
 ) -> None:
@@ -199,31 +208,25 @@ def test_a_program_does_what_it_says(fast: Any) -> None:
     program = {
         "fillers": 0,
         "steps": [
-            {"stimuli": [["open", False]], "scripts": []},
             {"stimuli": [["peer_write", 0, 3]], "scripts": [[0, "read", ["write", 1, 2]]]},
-            {"stimuli": [["write", 0, 1]], "scripts": [[0, "write", ["reopen", 1]]]},
-            {"stimuli": [["peer_write", 2, 1]], "scripts": [[2, "read", ["raise"]]]},
-            {"stimuli": [["peer_half_close", 0]], "scripts": []},
+            {"stimuli": [["write", 2, 1]], "scripts": [[2, "write", ["reopen", 1]]]},
+            {"stimuli": [["peer_write", 5, 1]], "scripts": [[5, "read", ["raise"]]]},
+            {"stimuli": [["half_close", 3]], "scripts": []},
         ],
     }
-    assert differential_programs.run(fast.asyncore, program) == [
-        ["step"],
+    trace = differential_programs.run(fast.asyncore, program)
+    assert [event for event in trace if event[2:] != [""]] == [
         ["step"],
         ["read", 0, "abc"],
         ["write", 1, "ab"],
         ["peer", 1, "ab"],
         ["step"],
-        ["write", 0, "a"],
-        ["peer", 0, "a"],
-        ["peer", 1, ""],
+        ["write", 2, "a"],
+        ["read", 3, "a"],
         ["step"],
-        ["read", 2, "a"],
-        ["error", 2, "ValueError"],
-        ["peer", 1, ""],
-        ["peer", 2, ""],
+        ["read", 5, "a"],
+        ["error", 5, "ValueError"],
         ["step"],
-        ["close", 0],
-        ["peer", 0, ""],
-        ["peer", 1, ""],
-        ["peer", 2, ""],
+        ["close", 2],
+        ["close", 3],
     ]

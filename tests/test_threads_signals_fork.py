@@ -19,6 +19,10 @@ posix_only = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signal
 NUMBER = getattr(signal, "SIGUSR1", None)
 
 
+# Long enough for a loop that runs to be in its wait.  The tests are right whether it is or not.
+LATER = 0.15
+
+
 @pytest.fixture
 def site(fast: Any) -> Iterator[Site]:
     with Site(fast) as site:
@@ -35,12 +39,13 @@ def handled() -> Iterator[list[int]]:
 
 
 def while_running(loop: Any, action: Callable[[], Any]) -> threading.Thread:
-    """A thread that does `action` when the loop runs."""
+    """A thread that does `action` when the loop runs, and as far as one can tell: waits."""
 
     def wait_and_act() -> None:
         end = time.monotonic() + 20
         while not loop.running and time.monotonic() < end:
             time.sleep(0)  # lets the other thread run
+        time.sleep(LATER)
         action()
 
     thread = threading.Thread(target=wait_and_act, daemon=True)

@@ -340,6 +340,7 @@ def test_a_callback_from_another_thread_ends_a_wait(loop: Any, how: str) -> None
     def other_thread() -> None:
         while not loop.running:
             time.sleep(0)  # lets the other thread run
+        time.sleep(0.15)  # now it is in its wait; the test is right whether it is or not
         handles.append(ask[how]())
 
     handles: list[Any] = []
