@@ -29,8 +29,9 @@ from errno import (
     EWOULDBLOCK,
 )
 from math import inf, isnan
+from operator import index
 from threading import get_ident
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from . import _pollers_py
@@ -58,6 +59,9 @@ SWEEP_ALWAYS = 16
 # that were closed without its knowledge.
 QUIET = 0.1
 LOOK_EVERY = 256
+
+# How long a thread rests where another one waits for the same loop already.
+STEP_ASIDE = 0.01
 
 _socket_class = socket.socket
 
@@ -180,10 +184,14 @@ class Engine:
 
     # There before __init__, which may be left by an exception: __del__ looks at them.
     _poller: Any = None
+    _made = False
     _wake_receiver: socket.socket | None = None
     _wake_sender: socket.socket | None = None
+    _wake_closer: Any = None
 
     def __init__(self, map: Any, poller: str, strict: bool) -> None:
+        if self._made:
+            raise RuntimeError("a loop is initialised once")
         if poller not in _pollers_py.kinds:
             raise ValueError(f"no poller {poller!r} here; there are: {', '.join(pollers())}")
         self.map = map
@@ -193,8 +201,10 @@ class Engine:
         self._touched: list[_Registration] = []
         self._wake_pending = False
         self._woken = False
-        self._waiting = 0  # how many threads wait on the kernel's set
+        self._waiting = 0  # whether a thread waits on the kernel's set
+        self._waiter = 0  # which
         self._forgotten: list[tuple[int, int]] = []
+        self._drivers: list[int] = []  # the threads that drive the loop, once for each nesting
         self._exposed = False
         self._closed = False
         self._stopping = False
@@ -206,11 +216,13 @@ class Engine:
         self._moment = 0  # counts the handlers and callbacks that ran
         self._sweep_wanted = False
         self._sweep_due = 0.0
+        self._look_due = 0.0
         self._timers: list[tuple[float, int, Handle]] = []
         self._timer_count = 0
         self._cancelled = 0
         self._ready: deque[Handle] = deque()
         self._turns = self._events = self._sweeps = self._changes = 0
+        self._made = True
         _engines.add(self)
 
     def __del__(self) -> None:
@@ -290,6 +302,8 @@ class Engine:
 
     def _timer_cancelled(self) -> None:
         # Cancelled timers stay in the heap until their time, or until they are most of it.
+        if self._closed:
+            return
         self._cancelled += 1
         if self._cancelled > 64 and self._cancelled > len(self._timers) // 2:
             self._timers = [entry for entry in self._timers if not entry[2].cancelled]
@@ -423,9 +437,17 @@ class Engine:
             receiver.setblocking(False)
             sender.setblocking(False)
             self._wake_receiver, self._wake_sender = receiver, sender
+            # In a cycle that is collected the sockets may be finalised before the engine, and
+            # would complain of not being closed.
+            self._wake_closer = weakref.finalize(self, _close_both, receiver, sender)
+            self._wake_closer.atexit = False
         if self._poller is None:
             poller = _pollers_py.kinds[self.poller]()
-            poller.set(self._wake_receiver.fileno(), 0, READ)
+            try:
+                poller.set(self._wake_receiver.fileno(), 0, READ)
+            except OSError:
+                poller.close()
+                raise
             self._poller = poller
             for registration in self._registrations.values():
                 registration.kernel = 0
@@ -435,12 +457,10 @@ class Engine:
         if self._poller is not None:
             poller, self._poller = self._poller, None
             poller.close()
+            self._forgotten.clear()
         if self._wake_receiver is not None:
-            receiver, sender = self._wake_receiver, self._wake_sender
             self._wake_receiver = self._wake_sender = None
-            receiver.close()
-            assert sender is not None
-            sender.close()
+            self._wake_closer()
 
     def _release_if_idle(self) -> None:
         """Hold nothing for a map that is empty: a program may use a new map every time."""
@@ -449,6 +469,7 @@ class Engine:
         if not self._has_pending():
             for registration in list(self._registrations.values()):
                 self._drop(registration)
+            self._forget_dropped()
             self._release()
             self._let_go()
 
@@ -488,9 +509,12 @@ class Engine:
         known = self._registrations.get(fd)
         if known is not None:
             self._drop(known)
-        registration = _Registration(fd, obj, self._batch)
+        # What another thread's wait brings may be about an earlier owner of the number.
+        registration = _Registration(fd, obj, self._batch + (1 if self._waiting else 0))
         self._registrations[fd] = registration
         self._mark(registration)
+        if not self._depth:
+            self._forget_dropped()
 
     def _detach(self, fd: int) -> None:
         """Note that `map[fd]` is gone; before its descriptor is closed."""
@@ -498,6 +522,7 @@ class Engine:
         if known is not None:
             self._drop(known)
         if not self._depth:
+            self._forget_dropped()
             self._release_if_idle()
 
     def _touch(self, fd: int, obj: Any) -> None:
@@ -529,6 +554,12 @@ class Engine:
             registration.gone = True
             del self._registrations[registration.fd]
         self._forget_kernel(registration)
+
+    def _forget_dropped(self) -> None:
+        """Keep nothing of what went while nobody drives the loop."""
+        # A program may take turns by itself (`asyncore.poll()`): then nobody asks the touched.
+        if len(self._touched) > 2 * len(self._registrations):
+            self._touched = [one for one in self._touched if not one.gone]
 
     def _forget_kernel(self, registration: _Registration) -> None:
         if registration.kernel and self._poller is not None:
@@ -616,8 +647,11 @@ class Engine:
         if self._poller is None:
             self._open()
         self._changes += 1
+        fd = index(registration.fd)
+        if fd > _pollers_py.LARGEST:
+            raise OverflowError(f"{fd} is no descriptor")
         try:
-            self._poller.set(registration.fd, registration.kernel, registration.want)
+            self._poller.set(fd, registration.kernel, registration.want)
             registration.kernel = registration.want
         except OSError as error:
             registration.kernel = 0
@@ -684,7 +718,12 @@ class Engine:
         epoll and kqueue forget such a descriptor silently.  Looked for when nothing happens, and
         now and then.  (One that was only detached from its socket object is still open.)
         """
+        start = monotonic()
+        if start < self._look_due:
+            return
         for registration in list(self._registrations.values()):
+            if registration.gone:
+                continue
             sock = getattr(registration.obj, "socket", None)
             if type(sock) is not _socket_class or sock.fileno() >= 0 or registration.resting:
                 continue
@@ -693,6 +732,9 @@ class Engine:
                 registration.resting = True
                 self._mark(registration)
                 self._call(registration, registration.obj.handle_close)
+        if len(self._registrations) > SWEEP_ALWAYS:
+            end = monotonic()
+            self._look_due = end + (end - start) * SWEEP_SHARE
 
     def _prepare(self) -> bool:
         """Ask those that were touched, and all others where that is affordable.
@@ -719,7 +761,13 @@ class Engine:
         self._open()
         outer = self._reports, self._disconnect_closes
         self._reports, self._disconnect_closes = reports, disconnect_closes
-        outer_driver, self._driver = self._driver, get_ident()
+        driver = get_ident()
+        nested = driver in self._drivers
+        outer_stops = self._stopping
+        if nested:
+            self._stopping = False  # that is about the outer one
+        self._driver = driver
+        self._drivers.append(driver)
         self._depth += 1
         self._moment += 1  # the program's own code ran since the last call
         turns = 0
@@ -737,8 +785,12 @@ class Engine:
                 last = self._stopping or (count is not None and turns >= count)
         finally:
             self._depth -= 1
-            self._driver = outer_driver
-            self._stopping = False
+            self._drivers.remove(driver)
+            self._driver = self._drivers[-1] if self._drivers else 0
+            if nested:
+                self._stopping = self._stopping or outer_stops  # stop() ends the outer one too
+            elif not self._drivers:
+                self._stopping = False
             self._reports, self._disconnect_closes = outer
             self._batch += 1  # what an outer turn has still to deliver may be stale
 
@@ -795,13 +847,18 @@ class Engine:
         if self._poller is None:
             self._open()
             self._settle()
+        if self._waiting and self._waiter != get_ident():
+            # Another thread waits, and delivers what it finds: the kernel's set is for one.
+            sleep(STEP_ASIDE if timeout is None else min(max(timeout, 0.0), STEP_ASIDE))
+            return []
+        self._waiter = get_ident()
         self._waiting += 1
         try:
             events: list[tuple[int, int]] = self._poller.wait(0.0 if self._wake_pending else timeout)
         finally:
-            self._waiting -= 1
-        if self._forgotten:
-            self._forget_late()
+            self._waiting = max(0, self._waiting - 1)  # 0: a signal handler has forked
+            if self._forgotten:
+                self._forget_late()
         if self._wake_pending:
             self._drain_wakeups()
         return events
@@ -924,9 +981,18 @@ class Engine:
     def _after_fork(self) -> None:
         """In a child: leave the parent's kernel set alone and start an own one when needed."""
         self._release()
+        self._waiting = 0  # the other threads are not here
+        self._driver = get_ident()
+        self._drivers = [driver for driver in self._drivers if driver == self._driver]
+        self._depth = len(self._drivers)
         for registration in self._registrations.values():
             registration.kernel = 0
             self._mark(registration)
+
+
+def _close_both(receiver: socket.socket, sender: socket.socket) -> None:
+    receiver.close()
+    sender.close()
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

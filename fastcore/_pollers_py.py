@@ -49,7 +49,7 @@ _new_kevent = getattr(_select_module, "kevent", None)
 _LONGEST = 1_000_000.0
 
 # No descriptor is larger: the C type is an int.
-_LARGEST = 2**31 - 1
+LARGEST = 2**31 - 1
 
 # How many events of a kqueue are fetched at once.
 _BATCH = 1024
@@ -155,7 +155,7 @@ def query_now(interest: dict[int, int]) -> dict[int, int]:
         for fd, mask in interest.items():
             register(fd, requests[mask & (READ | WRITE)])
     except (ValueError, OverflowError):  # a number that no descriptor can have
-        possible = {fd: mask for fd, mask in interest.items() if 0 <= fd <= _LARGEST}
+        possible = {fd: mask for fd, mask in interest.items() if 0 <= fd <= LARGEST}
         ready = query_now(possible) if len(possible) < len(interest) else {}
         return dict.fromkeys(interest.keys() - possible.keys(), INVALID) | ready
     if _poll_is_ours:
@@ -183,12 +183,12 @@ def _ask_select(interest: dict[int, int], timeout: float | None) -> dict[int, in
     writers = [fd for fd, mask in interest.items() if mask & WRITE]
     try:
         answer = _select(readers, writers, list(interest), timeout)
-    except OSError:
+    except OSError as error:
         # One closed descriptor fails the call for all: name the culprits.
         found = {fd: INVALID for fd in interest if not _is_open(fd)}
-        if not found:
+        if not found and error.errno != errno.EBADF:
             raise
-        return found
+        return found  # none: another thread has opened the number again since
     # On Windows the third list also holds sockets whose connect failed.  That
     # is URGENT here as well: the handler asks for the error and finds it.
     for fds, mask in zip(answer, (READ, WRITE, URGENT), strict=True):

@@ -204,8 +204,8 @@ def loop(
         return
     if not map or (count is not None and not count > 0):
         return
-    if timeout is not None and timeout < 0:
-        if not by_poll:
+    if timeout is not None and not timeout >= 0:
+        if not by_poll or timeout != timeout:
             raise ValueError("timeout must be non-negative")
         timeout = None
     _loop.get_loop(map)._watch(timeout, count, True, False, False, by_poll)

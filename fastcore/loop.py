@@ -59,6 +59,9 @@ class Loop(Engine):
         self._signals: dict[int, Any] = {}
         _replace(_loops.get(id(map)), map)
         _loops[id(map)] = self
+        for channel in list(map.values()):
+            if isinstance(getattr(channel, "_fastcore_loop", None), Loop):
+                channel._fastcore_loop = self
         if self._made_for_map:
             self._keep()
 
@@ -71,7 +74,7 @@ class Loop(Engine):
         and SystemExit leave run().
         """
         has_work = bool(self.map) or self._has_pending()
-        self._watch(None, None, False, has_work and not self._signals, True, False)
+        self._watch(None, None, False, has_work, True, False)
 
     def run_once(self, timeout: float | None = None) -> None:
         """Take one turn: wait at most `timeout` seconds (None: without limit), then dispatch.
@@ -199,6 +202,9 @@ class Loop(Engine):
             _set_wakeup_fd(-1)
         super()._after_fork()
 
+    def _has_pending(self) -> bool:
+        return bool(self._signals) or super()._has_pending()
+
     def _keep(self) -> None:
         _kept.add(self)
 
@@ -225,7 +231,7 @@ def _replace(known: Loop | None, map: Any) -> None:
     """Make room for a loop that was asked for by name, where the old one has nothing to do."""
     if known is None:
         return
-    if known.running or known._has_pending() or known._signals:
+    if known.running or known._has_pending():
         raise ValueError("this map has a loop already: fastcore.get_loop(map) returns it")
     known.close()
 

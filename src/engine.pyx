@@ -32,6 +32,8 @@ from errno import (
     ESHUTDOWN,
     EWOULDBLOCK,
 )
+from operator import index
+from time import sleep
 
 
 cdef extern from "poller.h" nogil:
@@ -120,6 +122,8 @@ SWEEP_ALWAYS = 16
 
 QUIET = 0.1
 LOOK_EVERY = 256
+
+STEP_ASIDE = 0.01
 
 # How many events one wait takes at most, and how much one recv() reads without an own buffer.
 cdef enum:
@@ -310,7 +314,7 @@ cdef class _Registration:
     cdef bint gone
 
     cdef poller_fd number(self) except? -2:
-        return self.fd
+        return index(self.fd)
 
 
 cdef class _Timer:
@@ -388,11 +392,13 @@ cdef class Engine:
     cdef poller *_poller
     cdef object _wake_receiver
     cdef object _wake_sender
+    cdef object _wake_closer
     cdef poller_fd _wake_fd
     cdef bint _wake_pending
     cdef bint _woken
     cdef int _waiting
     cdef list _forgotten
+    cdef list _drivers
     cdef bint _exposed
     cdef readonly bint _closed
     cdef bint _stopping
@@ -406,6 +412,7 @@ cdef class Engine:
     cdef set _dropped  # generations that went since the last wait: their events are no strangers'
     cdef bint _sweep_wanted
     cdef double _sweep_due
+    cdef double _look_due
     cdef list _timers
     cdef long long _timer_count
     cdef Py_ssize_t _cancelled
@@ -413,6 +420,8 @@ cdef class Engine:
     cdef long long _turns, _events, _sweeps, _changes
 
     def __init__(self, map, str poller, bint strict):
+        if self._registrations is not None:
+            raise RuntimeError("a loop is initialised once")
         self._kind = poller_find(poller.encode())
         if self._kind == NULL:
             raise ValueError(f"no poller {poller!r} here; there are: {', '.join(pollers())}")
@@ -424,13 +433,13 @@ cdef class Engine:
         self._wake_receiver = self._wake_sender = None
         self._wake_fd = -1
         self._forgotten = []
+        self._drivers = []
         self._dropped = set()
         self._timers = []
         self._ready = deque()
         _engines.add(self)
 
     def __dealloc__(self):
-        # The wake-up sockets close themselves only in a program that ignores warnings.
         if self._poller != NULL:
             self._kind.close(self._poller)
             self._poller = NULL
@@ -511,6 +520,8 @@ cdef class Engine:
 
     cdef int _timer_cancelled(self) except -1:
         cdef Py_ssize_t position
+        if self._closed:
+            return 0
         self._cancelled += 1
         if self._cancelled > 64 and self._cancelled > len(self._timers) // 2:
             self._timers = [
@@ -646,6 +657,8 @@ cdef class Engine:
 
     cdef int _open(self) except -1:
         cdef poller_token token
+        if self._kind == NULL:
+            raise RuntimeError("the loop is not initialised")
         if self._closed:
             raise RuntimeError("the loop is closed")
         if self._wake_receiver is None:
@@ -653,6 +666,8 @@ cdef class Engine:
             receiver.setblocking(False)
             sender.setblocking(False)
             self._wake_receiver, self._wake_sender = receiver, sender
+            self._wake_closer = weakref.finalize(self, _close_both, receiver, sender)
+            self._wake_closer.atexit = False
             self._wake_fd = receiver.fileno()
         if self._poller == NULL:
             self._poller = self._kind.open()
@@ -661,6 +676,8 @@ cdef class Engine:
             token.index, token.generation = <uint32_t> self._wake_fd, 0
             error = self._kind.set(self._poller, self._wake_fd, token, 0, _READ)
             if error:
+                self._kind.close(self._poller)
+                self._poller = NULL
                 raise OSError(error, os.strerror(error))
             for registration in self._registrations.values():
                 (<_Registration> registration).kernel = 0
@@ -671,12 +688,11 @@ cdef class Engine:
         if self._poller != NULL:
             self._kind.close(self._poller)
             self._poller = NULL
+            self._forgotten.clear()
         if self._wake_receiver is not None:
-            receiver, sender = self._wake_receiver, self._wake_sender
             self._wake_receiver = self._wake_sender = None
             self._wake_fd = -1
-            receiver.close()
-            sender.close()
+            self._wake_closer()
 
     def _release_if_idle(self):
         """Hold nothing for a map that is empty: a program may use a new map every time."""
@@ -685,6 +701,7 @@ cdef class Engine:
         if not self._has_pending():
             for registration in list(self._registrations.values()):
                 self._drop(<_Registration> registration)
+            self._forget_dropped()
             self._release()
             self._let_go()
 
@@ -709,6 +726,7 @@ cdef class Engine:
             pass
         self._wake_pending = False
         self._woken = True
+        PyErr_CheckSignals()  # a signal woke us, perhaps, and no Python code runs its handler
         return 0
 
     def _keep(self):
@@ -731,6 +749,8 @@ cdef class Engine:
         registration.token.generation = self._generation  # the index when the kernel is told
         self._registrations[fd] = registration
         self._mark(registration)
+        if not self._depth:
+            self._forget_dropped()
 
     def _detach(self, fd):
         """Note that `map[fd]` is gone; before its descriptor is closed."""
@@ -738,6 +758,7 @@ cdef class Engine:
         if known is not None:
             self._drop(<_Registration> known)
         if not self._depth:
+            self._forget_dropped()
             self._release_if_idle()
 
     def _touch(self, fd, obj):
@@ -776,9 +797,9 @@ cdef class Engine:
             del self._registrations[registration.fd]
         return self._forget_kernel(registration)
 
-    cdef int _place(self, _Registration registration, poller_fd fd) except -1:
+    cdef int _place(self, _Registration registration) except -1:
         """Make the registration findable by what the kernel says."""
-        cdef uint32_t index = <uint32_t> fd, size = self._table_size
+        cdef uint32_t index = registration.token.index, size = self._table_size
         cdef PyObject **table
         if index >= size:
             size = max(index + 1, 2 * size, 64)
@@ -787,7 +808,6 @@ cdef class Engine:
                 raise MemoryError()
             memset(table + self._table_size, 0, (size - self._table_size) * sizeof(PyObject *))
             self._table, self._table_size = table, size
-        registration.token.index = index
         self._table[index] = <PyObject *> registration
         return 0
 
@@ -795,6 +815,13 @@ cdef class Engine:
         cdef uint32_t index = registration.token.index
         if index < self._table_size and self._table[index] == <PyObject *> registration:
             self._table[index] = NULL
+        return 0
+
+    cdef int _forget_dropped(self) except -1:
+        """Keep nothing of what went while nobody drives the loop."""
+        self._dropped.clear()
+        if len(self._touched) > 2 * len(self._registrations):
+            self._touched = [one for one in self._touched if not (<_Registration> one).gone]
         return 0
 
     cdef int _forget_kernel(self, _Registration registration) except -1:
@@ -848,40 +875,42 @@ cdef class Engine:
         cdef bint asking = False
         cdef int want
         cdef list writers = []
-        # One `try` for all: what costs nothing in Python costs a little here.
-        while position < len(asked):
-            try:
-                while position < len(asked):
-                    registration = <_Registration> asked[position]
-                    position += 1
-                    registration.touched = False
-                    if not self._is_current(registration):
-                        self._drop(registration)
-                        continue
-                    want = 0
-                    if not registration.resting:
-                        obj = registration.obj
-                        asking = True
-                        want = _READ if obj.readable() else 0
-                        if obj.writable() and not obj.accepting:
-                            want |= _WRITE
-                        asking = False
-                    registration.asked = self._moment
-                    registration.want = want
-                    if want != registration.kernel:
-                        if eager and want & _WRITE & ~registration.kernel:
-                            writers.append(registration)
-                        else:
-                            self._apply(registration)
-            except BaseException as error:
-                if asking and self._caught(registration, error, True):
+        try:
+            # One `try` for all: what costs nothing in Python costs a little here.
+            while position < len(asked):
+                try:
+                    while position < len(asked):
+                        registration = <_Registration> asked[position]
+                        position += 1
+                        registration.touched = False
+                        if not self._is_current(registration):
+                            self._drop(registration)
+                            continue
+                        want = 0
+                        if not registration.resting:
+                            obj = registration.obj
+                            asking = True
+                            want = _READ if obj.readable() else 0
+                            if obj.writable() and not obj.accepting:
+                                want |= _WRITE
+                            asking = False
+                        registration.asked = self._moment
+                        registration.want = want
+                        if want != registration.kernel:
+                            if eager and want & _WRITE & ~registration.kernel:
+                                writers.append(registration)
+                            else:
+                                self._apply(registration)
+                except BaseException as error:
+                    if not asking or not self._caught(registration, error, True):
+                        raise
                     asking = False
-                    continue
-                # Nobody may be forgotten because one channel cannot answer.
-                for one in [*writers, *asked[position - 1 :]]:
-                    (<_Registration> one).touched = False
-                    self._mark(<_Registration> one)
-                raise
+        except BaseException:
+            # Nobody may be forgotten because one channel cannot answer.
+            for one in [*writers, *asked[position - 1 :]]:
+                (<_Registration> one).touched = False
+                self._mark(<_Registration> one)
+            raise
         return writers
 
     cdef int _apply(self, _Registration registration) except -1:
@@ -894,13 +923,14 @@ cdef class Engine:
         cdef poller_fd fd = registration.number()
         cdef int number = EBADF
         if fd >= 0:
-            self._place(registration, fd)
+            registration.token.index = <uint32_t> fd
             number = self._kind.set(
                 self._poller, fd, registration.token, registration.kernel, registration.want
             )
         if number == 0:
             registration.kernel = registration.want
-            return 0
+            # Only now: a number that is no descriptor may be as large as it likes.
+            return self._place(registration)
         registration.kernel = 0
         registration.resting = True  # or it would fail again on every turn
         try:
@@ -988,8 +1018,13 @@ cdef class Engine:
         now and then.  (One that was only detached from its socket object is still open.)
         """
         cdef _Registration registration
+        cdef double end, start = engine_monotonic()
+        if start < self._look_due:
+            return 0
         for one in list(self._registrations.values()):
             registration = <_Registration> one
+            if registration.gone:
+                continue
             sock = getattr(registration.obj, "socket", None)
             if not engine_is_exactly(<PyObject *> sock, <PyObject *> _socket_class):
                 continue
@@ -997,6 +1032,9 @@ cdef class Engine:
                 registration.resting = True
                 self._mark(registration)
                 self._call(registration, registration.obj.handle_close)
+        if len(self._registrations) > <Py_ssize_t> SWEEP_ALWAYS:
+            end = engine_monotonic()
+            self._look_due = end + (end - start) * <int> SWEEP_SHARE
         return 0
 
     cdef bint _prepare(self) except -1:
@@ -1033,8 +1071,13 @@ cdef class Engine:
         cdef bint acted, last
         cdef long long turns = 0
         self._reports, self._disconnect_closes = reports, disconnect_closes
-        cdef unsigned long outer_driver = self._driver
-        self._driver = PyThread_get_thread_ident()
+        driver = PyThread_get_thread_ident()
+        cdef bint nested = driver in self._drivers
+        cdef bint outer_stops = self._stopping
+        if nested:
+            self._stopping = False  # that is about the outer one
+        self._driver = driver
+        self._drivers.append(driver)
         self._depth += 1
         self._moment += 1  # the program's own code ran since the last call
         try:
@@ -1051,8 +1094,12 @@ cdef class Engine:
                 last = self._stopping or (not endless and turns >= count)
         finally:
             self._depth -= 1
-            self._driver = outer_driver
-            self._stopping = False
+            self._drivers.remove(driver)
+            self._driver = self._drivers[-1] if self._drivers else 0
+            if nested:
+                self._stopping = self._stopping or outer_stops
+            elif not self._drivers:
+                self._stopping = False
             self._reports, self._disconnect_closes = outer_reports, outer_closes
             self._batch += 1  # what an outer turn has still to deliver may be stale
 
@@ -1114,6 +1161,9 @@ cdef class Engine:
         if self._poller == NULL:
             self._open()
             self._settle()
+        if self._waiting:
+            sleep(min(max(timeout, 0.0), <double> STEP_ASIDE))
+            return 0
         if self._wake_pending or timeout <= 0:
             nanoseconds = 0
         elif timeout != INFINITY:
@@ -1143,7 +1193,7 @@ cdef class Engine:
 
     cdef int _forget_late(self) except -1:
         """Do what was left undone while other threads waited on the kernel's set."""
-        while self._forgotten and not self._waiting:
+        while self._forgotten:
             forgotten, kernel = self._forgotten.pop()
             self._kind.set(
                 self._poller,
@@ -1278,6 +1328,10 @@ cdef class Engine:
     def _after_fork(self):
         """In a child: leave the parent's kernel set alone and start an own one when needed."""
         self._release()
+        self._waiting = 0
+        self._driver = PyThread_get_thread_ident()
+        self._drivers = [driver for driver in self._drivers if driver == self._driver]
+        self._depth = <int> len(self._drivers)
         for registration in self._registrations.values():
             (<_Registration> registration).kernel = 0
             self._mark(<_Registration> registration)
@@ -1302,6 +1356,11 @@ def _refusal(int number, fd):
             number, f"descriptor {fd} is beyond what select() can hold; use another poller"
         )
     return OSError(number, os.strerror(number))
+
+
+def _close_both(receiver, sender):
+    receiver.close()
+    sender.close()
 
 
 _engines = weakref.WeakSet()

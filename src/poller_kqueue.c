@@ -245,12 +245,12 @@ kqueue_poller_set(poller *self, poller_fd fd, poller_token token, int old, int n
             remove_filters(self, fd, token, old | POLLER_URGENT);
         return 0;
     }
+    if ((old == 0 || kept) && fstat(fd, &about) < 0)
+        return errno; /* before memory is spent on a number that is none */
     status = remember(self, token);
     if (status != 0)
         return status;
     if (old == 0 || kept) { /* what the descriptor is, is asked once */
-        if (fstat(fd, &about) < 0)
-            return errno;
         if (S_ISREG(about.st_mode))
             return poller_files_put(&self->files, fd, token, new_) < 0 ? ENOMEM : 0;
     }

@@ -245,8 +245,11 @@ wait_for_sockets(poller *self, int64_t timeout_ns)
                     timeout_ns < 0 ? NULL : &limit, NULL);
     if (found < 0) {
         /* One closed descriptor fails the call for all: name the culprits. */
-        if (errno == EBADF && (found = note_invalid(self)) > 0)
-            return found;
+        if (errno == EBADF) {
+            if ((found = note_invalid(self)) > 0)
+                return found;
+            errno = EINTR; /* another thread has opened the number again since */
+        }
         return -1;
     }
     for (position = 0; position < self->list.count && found > 0; position++) {

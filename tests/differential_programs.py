@@ -114,8 +114,7 @@ class Stage:
             for step in program["steps"]:
                 self.trace.append(["step"])
                 self.scripts = {
-                    (channel, event): action
-                    for channel, event, action in step["scripts"]
+                    (channel, event): action for channel, event, action in step["scripts"]
                 }
                 for stimulus in step["stimuli"]:
                     self.act(*stimulus)

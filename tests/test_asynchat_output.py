@@ -8,7 +8,6 @@ import socket
 from typing import Any
 
 import pytest
-
 from support import PATIENCE, Site, fill, receive_exactly
 
 
@@ -99,9 +98,7 @@ def test_a_bytearray_is_its_owners_after_push(site: Site) -> None:
     assert peer.recv(100) == b"original"
 
 
-def test_what_is_larger_than_the_buffer_goes_out_in_pieces(
-    site: Site, sends: list[bytes]
-) -> None:
+def test_what_is_larger_than_the_buffer_goes_out_in_pieces(site: Site, sends: list[bytes]) -> None:
     channel, peer = chat(site, ac_out_buffer_size=4)
     channel.push(b"0123456789")
     site.run_until(lambda: not channel.writable())

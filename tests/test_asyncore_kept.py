@@ -361,3 +361,11 @@ def test_the_constants_are_those_of_errno(fast: Any) -> None:
         errno.EBADF,
     }
     assert fast.asyncore._strerror(errno.EPIPE) == os.strerror(errno.EPIPE)
+
+
+@pytest.mark.parametrize("key", [1.5, "1", object()])
+def test_a_key_that_is_no_number_is_a_type_error(fast: Any, key: Any) -> None:
+    channels: dict[Any, Any] = {key: fast.asyncore.dispatcher(map={})}
+    with pytest.raises(TypeError):
+        fast.asyncore.loop(timeout=0, map=channels, count=1)
+    channels.clear()

@@ -1,0 +1,27 @@
+"""A channel for tests of the loop.  Knows no test."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+
+def reader(fast: Any, channels: Any) -> tuple[Any, socket.socket]:
+    """A channel that notes what it reads and closes at the end, and the socket of its peer."""
+
+    class Reader(fast.asyncore.dispatcher):  # type: ignore[misc]
+        def __init__(self, sock: socket.socket) -> None:
+            super().__init__(sock, channels)
+            self.received = b""
+
+        def writable(self) -> bool:
+            return False
+
+        def handle_read(self) -> None:
+            self.received += self.recv(100)
+
+        def handle_close(self) -> None:
+            self.close()
+
+    near, far = socket.socketpair()
+    return Reader(near), far
