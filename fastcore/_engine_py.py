@@ -607,7 +607,7 @@ class Engine:
         holder = self.map.get
         position = 0
         try:
-            for position, registration in enumerate(asked):
+            for position, registration in enumerate(asked):  # noqa: B007
                 registration.touched = False
                 obj = registration.obj
                 if registration.gone or holder(registration.fd) is not obj:
@@ -854,7 +854,9 @@ class Engine:
         self._waiter = get_ident()
         self._waiting += 1
         try:
-            events: list[tuple[int, int]] = self._poller.wait(0.0 if self._wake_pending else timeout)
+            events: list[tuple[int, int]] = self._poller.wait(
+                0.0 if self._wake_pending else timeout
+            )
         finally:
             self._waiting = max(0, self._waiting - 1)  # 0: a signal handler has forked
             if self._forgotten:
@@ -887,7 +889,7 @@ class Engine:
                     return
 
     def _take_own(self, fd: int) -> None:
-        """Take an event that is no channel's: a wake-up, or a sign that the set must be made anew."""
+        """Take an event that is no channel's: a wake-up, or a sign to make the set anew."""
         if fd < 0:
             self._rebuild()
         elif self._wake_receiver is not None and fd == self._wake_receiver.fileno():

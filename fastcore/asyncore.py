@@ -292,9 +292,7 @@ class dispatcher(Channel):
                 known._detach(fd)
         self._fileno = None
 
-    def create_socket(
-        self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM
-    ) -> None:
+    def create_socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM) -> None:
         """Make a non-blocking socket and stand in the map with it."""
         self.family_and_type = family, type
         sock = socket.socket(family, type)

@@ -34,9 +34,10 @@ class Loop(Engine):
     """Runs the channels of one map, timers and callbacks.
 
     `poller` is one of `fastcore.pollers()` (default: the environment's FASTCORE_POLLER, else the
-    best one); `map` is the mapping of descriptors to channels (default: a new dict; the loop of a
-    map that is given stays the one behind that map until close()); `interest` is "adaptive" or "strict": strict asks every channel's `readable()` and
-    `writable()` on every turn, as the standard library's loop did.
+    best one).  `map` is the mapping of descriptors to channels (default: a new dict); the loop of
+    a map that is given stays the one behind that map until close().  `interest` is "adaptive" or
+    "strict": strict asks every channel's `readable()` and `writable()` on every turn, as the
+    standard library's loop did.
 
     Raises ValueError for an unknown poller or interest, and where the map has a loop that is
     running or has timers.  Close the loop with `close()` or a `with` block.
@@ -101,9 +102,7 @@ class Loop(Engine):
             exc_info=(type(error), error, error.__traceback__),
         )
 
-    def add_signal_handler(
-        self, number: int, callback: Callable[..., Any], *args: Any
-    ) -> None:
+    def add_signal_handler(self, number: int, callback: Callable[..., Any], *args: Any) -> None:
         """Run `callback(*args)` in the loop whenever the signal `number` arrives.
 
         Only in the main thread (ValueError elsewhere).  Replaces an earlier handler.

@@ -1231,7 +1231,7 @@ cdef class Engine:
         return 0
 
     cdef int _take_own(self, poller_token token) except -1:
-        """Take an event that is no channel's: a wake-up, or a sign that the set must be made anew."""
+        """Take an event that is no channel's: a wake-up, or a sign to make the set anew."""
         if token.generation == 0:
             return self._drain_wakeups() if self._wake_receiver is not None else 0
         if token.generation not in self._dropped:
