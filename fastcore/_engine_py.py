@@ -436,11 +436,15 @@ class Engine:
             receiver, sender = socket.socketpair()
             receiver.setblocking(False)
             sender.setblocking(False)
-            self._wake_receiver, self._wake_sender = receiver, sender
             # In a cycle that is collected the sockets may be finalised before the engine, and
             # would complain of not being closed.
-            self._wake_closer = weakref.finalize(self, _close_both, receiver, sender)
-            self._wake_closer.atexit = False
+            closer = weakref.finalize(self, _close_both, receiver, sender)
+            closer.atexit = False
+            if self._wake_receiver is None:
+                self._wake_receiver, self._wake_sender = receiver, sender
+                self._wake_closer = closer
+            else:
+                closer()  # type: ignore[unreachable]  # another thread was faster
         if self._poller is None:
             poller = _pollers_py.kinds[self.poller]()
             try:
@@ -448,6 +452,9 @@ class Engine:
             except OSError:
                 poller.close()
                 raise
+            if self._poller is not None:
+                poller.close()  # type: ignore[unreachable]
+                return
             self._poller = poller
             for registration in self._registrations.values():
                 registration.kernel = 0
@@ -791,6 +798,8 @@ class Engine:
                 self._stopping = self._stopping or outer_stops  # stop() ends the outer one too
             elif not self._drivers:
                 self._stopping = False
+            else:
+                self.wakeup()  # it may be in a wait whose wake-up was taken here
             self._reports, self._disconnect_closes = outer
             self._batch += 1  # what an outer turn has still to deliver may be stale
 

@@ -208,6 +208,12 @@ class async_chat(asyncore.dispatcher):
             before = len(self.producer_fifo)
             self.initiate_send()
 
+    def send(self, data: Any) -> int:
+        """Send what the kernel takes of `data`, after what pushes of this handler hold back."""
+        if self._fastcore_holds:
+            self._fastcore_send_held()
+        return super().send(data)
+
     def push(self, data: Any) -> None:
         """Send `data` (bytes, bytearray or memoryview), after what already waits.
 
@@ -251,6 +257,7 @@ class async_chat(asyncore.dispatcher):
 
     def initiate_send(self) -> None:
         """Send what waits, at most `ac_out_buffer_size` bytes."""
+        self._fastcore_holds = False
         fifo = self.producer_fifo
         while fifo and self.connected:
             first = fifo[0]
@@ -301,7 +308,8 @@ class async_chat(asyncore.dispatcher):
         """Whether pieces may be joined: in a stream, and where nobody sees the pieces."""
         kind = type(self)
         return (
-            kind.send is asyncore.dispatcher.send
+            kind.send is async_chat.send
+            and super(async_chat, kind).send is asyncore.dispatcher.send
             and kind.initiate_send is async_chat.initiate_send
             and self.__dict__.keys().isdisjoint(("send", "initiate_send"))
             and type(self.socket) is socket.socket

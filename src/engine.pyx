@@ -665,10 +665,14 @@ cdef class Engine:
             receiver, sender = socket.socketpair()
             receiver.setblocking(False)
             sender.setblocking(False)
-            self._wake_receiver, self._wake_sender = receiver, sender
-            self._wake_closer = weakref.finalize(self, _close_both, receiver, sender)
-            self._wake_closer.atexit = False
-            self._wake_fd = receiver.fileno()
+            closer = weakref.finalize(self, _close_both, receiver, sender)
+            closer.atexit = False
+            if self._wake_receiver is None:
+                self._wake_receiver, self._wake_sender = receiver, sender
+                self._wake_closer = closer
+                self._wake_fd = receiver.fileno()
+            else:
+                closer()
         if self._poller == NULL:
             self._poller = self._kind.open()
             if self._poller == NULL:
@@ -1100,6 +1104,8 @@ cdef class Engine:
                 self._stopping = self._stopping or outer_stops
             elif not self._drivers:
                 self._stopping = False
+            else:
+                self.wakeup()
             self._reports, self._disconnect_closes = outer_reports, outer_closes
             self._batch += 1  # what an outer turn has still to deliver may be stale
 

@@ -377,3 +377,14 @@ def test_an_error_of_send_goes_to_handle_error(site: Site) -> None:
     channel.handle_error = lambda: errors.append("seen")
     channel.push(b"x")
     assert errors == ["seen"]
+
+
+def test_a_direct_send_stays_behind_held_pushes(site: Site) -> None:
+    def found(self: Any) -> None:
+        self.push(b"pushed\n")
+        self.send(b"sent\n")
+
+    _channel, peer = chat(site, found_terminator=found)
+    peer.send(b"line\n" * 3)
+    expected = b"pushed\nsent\n" * 3
+    assert receive_while_turning(site, peer, len(expected)) == expected
