@@ -387,7 +387,8 @@ class Engine:
     def fileno(self) -> int:
         """Return the descriptor that is readable when the kernel has events for the loop.
 
-        Raises ValueError on pollers that have none (poll and select).
+        Ask again after every turn: after a fork, or when a closed file goes on firing, the loop
+        starts a new kernel set.  Raises ValueError on pollers that have none (poll and select).
         """
         self._open()
         number: int = self._poller.fileno()
