@@ -1,7 +1,8 @@
 """Every behaviour test runs on every engine and poller: the fixtures that see to it.
 
 `fast` is the package as one engine sees it, with its default poller set; a missing engine is an
-error, never a skip.  FASTCORE_TEST_ENGINES (default "c,python") names the engines to test.
+error, never a skip.  FASTCORE_TEST_ENGINES (default "c,python") names the engines to test;
+FASTCORE_TEST_POLLERS=best leaves out all pollers but each engine's default.
 """
 
 from __future__ import annotations
@@ -51,18 +52,15 @@ def load_package(engine: str) -> SimpleNamespace:
     return _packages[engine]
 
 
-def platform_pollers() -> list[str]:
-    """All that the engines to be tested have."""
-    return list(load_package(ENGINES[0]).package.pollers())
+def tested_pollers(engine: str) -> tuple[str, ...]:
+    """The pollers to test an engine with: all of them, unless only the best is asked for."""
+    pollers: tuple[str, ...] = load_package(engine).package.pollers()
+    return pollers[:1] if os.environ.get("FASTCORE_TEST_POLLERS") == "best" else pollers
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "fast" in metafunc.fixturenames:
-        pairs = [
-            (engine, poller)
-            for engine in ENGINES
-            for poller in load_package(engine).package.pollers()
-        ]
+        pairs = [(engine, poller) for engine in ENGINES for poller in tested_pollers(engine)]
         metafunc.parametrize("fast", pairs, indirect=True, ids=["-".join(pair) for pair in pairs])
 
 
