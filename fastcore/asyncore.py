@@ -22,10 +22,6 @@ from errno import (
     EINPROGRESS,
     EINVAL,
     EISCONN,
-    EMFILE,
-    ENFILE,
-    ENOBUFS,
-    ENOMEM,
     ENOTCONN,
     EPIPE,
     ESHUTDOWN,
@@ -36,12 +32,13 @@ from typing import Any
 
 from . import loop as _loop
 from ._engine import Channel
+from ._engine import module as _engine
 from .loop import ExitNow
 
 _DISCONNECTED = frozenset({ECONNRESET, ENOTCONN, ESHUTDOWN, ECONNABORTED, EPIPE, EBADF})
 
 # accept() had nothing left to hold a connection in; it will again, later.
-_EXHAUSTED = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
+_EXHAUSTED = _engine.EXHAUSTED
 _REST_FIRST, _REST_LONGEST = 0.01, 1.0  # seconds
 
 # Kept by importlib.reload(), so that the channels are not forgotten.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
@@ -87,6 +88,15 @@ def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     gc.collect()
     leaked = open_descriptors() - before
     assert not leaked, f"the test left descriptors open: {leaked}"
+
+
+@pytest.fixture
+def handled() -> Iterator[list[int]]:
+    """What an ordinary handler of SIGUSR1 was called with (pytest-timeout has SIGALRM)."""
+    numbers: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: numbers.append(number))
+    yield numbers
+    signal.signal(signal.SIGUSR1, before)
 
 
 def open_descriptors() -> set[str]:

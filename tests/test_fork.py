@@ -19,15 +19,6 @@ def site(fast: Any) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture
-def handled() -> Iterator[list[int]]:
-    """A list that an ordinary signal handler of the test appends to."""
-    numbers: list[int] = []
-    before = signal.signal(NUMBER, lambda number, frame: numbers.append(number))  # type: ignore[arg-type]
-    yield numbers
-    signal.signal(NUMBER, before)  # type: ignore[arg-type]
-
-
 def idle(site: Site) -> Any:
     """A channel that wants nothing."""
     channel = site.channel(site.pair()[0])

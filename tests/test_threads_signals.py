@@ -28,15 +28,6 @@ def site(fast: Any) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture
-def handled() -> Iterator[list[int]]:
-    """A list that an ordinary signal handler of the test appends to."""
-    numbers: list[int] = []
-    before = signal.signal(NUMBER, lambda number, frame: numbers.append(number))  # type: ignore[arg-type]
-    yield numbers
-    signal.signal(NUMBER, before)  # type: ignore[arg-type]
-
-
 def while_running(loop: Any, action: Callable[[], Any]) -> threading.Thread:
     """A thread that does `action` when the loop runs, and as far as one can tell: waits."""
 
