@@ -1,11 +1,10 @@
-"""How the extension fastcore._engine_c is built, and nothing else.
+"""How the extensions fastcore._engine_c and fastcore._sockets_c are built, and nothing else.
 
-The metadata is in pyproject.toml.  FASTCORE_BUILD decides what happens to the
-extension:
+The metadata is in pyproject.toml.  FASTCORE_BUILD decides what happens to them:
 
-    auto      (default) build it; where that fails, warn and go on without it
+    auto      (default) build them; where that fails, warn and go on without
     require   any failure ends the build
-    skip      leave it out
+    skip      leave them out
 
 FASTCORE_KQUEUE_CFLAGS and FASTCORE_KQUEUE_LIBS add a kqueue that is not part
 of the system (a libkqueue on Linux).  Which pollers a platform has is decided
@@ -24,7 +23,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 MODES = ("auto", "require", "skip")
-POLLERS = ("poller_epoll", "poller_kqueue", "poller_poll", "poller_select")
+POLLERS = ("poller", "poller_epoll", "poller_kqueue", "poller_poll", "poller_select")
 # Where an installation without the extension says why: `python -m fastcore
 # info` shows it, because pip shows the output of successful builds to nobody.
 NOTE = Path("fastcore", "_no_extension.txt")
@@ -39,29 +38,33 @@ def build_mode() -> str:
     return mode
 
 
-def engine_extension() -> Extension:
+def extensions() -> list[Extension]:
     cflags = shlex.split(os.environ.get("FASTCORE_KQUEUE_CFLAGS", ""))
     libs = shlex.split(os.environ.get("FASTCORE_KQUEUE_LIBS", ""))
-    extension = Extension(
-        "fastcore._engine_c",
-        sources=["src/engine.pyx", "src/poller.c", *(f"src/{name}.c" for name in POLLERS)],
-        depends=sorted(path.as_posix() for path in Path("src").glob("*.[hp]*")),
-        include_dirs=["src"],
-        define_macros=[("FASTCORE_HAVE_KQUEUE", "1")] if cflags or libs else [],
-        libraries=["ws2_32"] if sys.platform == "win32" else [],
-        extra_compile_args=cflags,
-        extra_link_args=libs,
-        language="c",
-    )
-    # Read by Cython's half of build_ext.
-    extension.cython_c_in_temp = True
-    extension.cython_directives = {
-        "language_level": 3,
-        "binding": True,
-        "auto_pickle": False,
-        "embedsignature": False,
-    }
-    return extension
+    made = [
+        Extension(
+            f"fastcore._{name}_c",
+            sources=[f"src/{name}.pyx", *(f"src/{one}.c" for one in more)],
+            depends=sorted(path.as_posix() for path in Path("src").glob("*.[hp]*")),
+            include_dirs=["src"],
+            define_macros=[("FASTCORE_HAVE_KQUEUE", "1")] if cflags or libs else [],
+            libraries=["ws2_32"] if sys.platform == "win32" else [],
+            extra_compile_args=cflags,
+            extra_link_args=libs,
+            language="c",
+        )
+        for name, more in (("engine", POLLERS), ("sockets", ()))
+    ]
+    for extension in made:
+        # Read by Cython's half of build_ext.
+        extension.cython_c_in_temp = True
+        extension.cython_directives = {
+            "language_level": 3,
+            "binding": True,
+            "auto_pickle": False,
+            "embedsignature": False,
+        }
+    return made
 
 
 class BuildExtension(build_ext):
@@ -134,6 +137,6 @@ def warn(reason: str) -> None:
 MODE = build_mode()
 
 setup(
-    ext_modules=[engine_extension()],
+    ext_modules=extensions(),
     cmdclass={"build_ext": BuildExtension, "bdist_wheel": BuildWheel},
 )

@@ -278,9 +278,10 @@ class dispatcher(Channel):
 
     def del_channel(self, map: Any = None) -> None:
         """Leave `map` (default: the channel's own)."""
-        fd = self._fileno
+        # Without __init__ there is neither; defaults in the class would slow every look at them.
+        fd = getattr(self, "_fileno", None)
         if map is None:
-            map = self._map
+            map = getattr(self, "_map", None)
         if map is not None and fd is not None:
             if fd in map:
                 del map[fd]
@@ -360,10 +361,14 @@ class dispatcher(Channel):
     def close(self) -> None:
         """Leave the map and close the socket; closing again does nothing."""
         self.connected = False
-        self.accepting = False
-        self.connecting = False
+        # Set only where they differ: an attribute that an instance has beside its class is slow to
+        # read, on all instances, and most channels never have these two.
+        if self.accepting:
+            self.accepting = False
+        if self.connecting:
+            self.connecting = False
         self.del_channel()
-        if self.socket is not None:
+        if getattr(self, "socket", None) is not None:
             try:
                 self.socket.close()
             except OSError as error:
@@ -387,12 +392,20 @@ class dispatcher(Channel):
 
     # -- events ----------------------------------------------------------------------------
 
+    def readable(self) -> Any:
+        """Say whether the channel wants to read; asked by the loop.  Default: True."""
+        return True
+
+    def writable(self) -> Any:
+        """Say whether the channel wants to write; asked by the loop.  Default: True."""
+        return True
+
     def handle_read_event(self) -> None:
         """Turn readiness to read into handle_accept(), handle_connect() or handle_read()."""
         if self.accepting:
             self.handle_accept()
             return
-        if not self.connected and self.connecting:
+        if self.connecting and not self.connected:
             self.handle_connect_event()
         self.handle_read()
 
@@ -400,7 +413,7 @@ class dispatcher(Channel):
         """Turn readiness to write into handle_connect() and handle_write()."""
         if self.accepting:
             return  # a listening socket is never writable: some kernels say so all the same
-        if not self.connected and self.connecting:
+        if self.connecting and not self.connected:
             self.handle_connect_event()
         self.handle_write()
 
@@ -475,12 +488,6 @@ class dispatcher(Channel):
         """Print a message, unless its type is in `ignore_log_types`."""
         if type not in self.ignore_log_types:
             print(f"{type}: {message}")
-
-    # There before __init__, so that close() works without it; last, because the module's name
-    # must be free in the methods' defaults above.
-    _fileno: int | None = None
-    _map: Any = None
-    socket: Any = None
 
 
 def _as_bytes(data: Any) -> bytes:

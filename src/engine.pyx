@@ -5,35 +5,24 @@ specification and says why things are as they are; comments here are about C alo
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.errno cimport errno
 from libc.math cimport INFINITY, fmod, isnan
-from libc.stdint cimport int64_t, uint32_t
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memset
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 
 import os
 import socket
 import weakref
 from collections import deque
-from errno import (
-    EBADF,
-    ECONNABORTED,
-    ECONNRESET,
-    EMFILE,
-    ENFILE,
-    ENOBUFS,
-    ENOMEM,
-    ENOTCONN,
-    EPIPE,
-    ESHUTDOWN,
-    EWOULDBLOCK,
-)
+from errno import EBADF, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from operator import index
 from time import sleep
+
+from fastcore._engine_c_parts import Channel, ask, deliver_reads, deliver_writes
+from fastcore._sockets_c import DISCONNECTED
 
 
 cdef extern from "poller.h" nogil:
@@ -70,32 +59,23 @@ cdef extern from "poller.h" nogil:
 
 cdef extern from "engine_support.h" nogil:
     double engine_monotonic()
-    Py_ssize_t engine_recv(poller_fd, char *, size_t) noexcept
-    Py_ssize_t engine_send(poller_fd, const char *, size_t) noexcept
-    int ENGINE_NEVER_BLOCKS
     const char *ENGINE_COMPILER
     const char *ENGINE_KQUEUE
 
 
+cdef extern from "engine_map.h":
+    bint engine_map_watch(object)
+    uint64_t engine_map_version(object)
+
+
 cdef extern from *:
     """
-    static inline unsigned int engine_type_version(PyObject *type)
-    {
-        return ((PyTypeObject *)type)->tp_version_tag;
-    }
     static inline int engine_is_exactly(PyObject *obj, PyObject *type)
     {
         return (PyObject *)Py_TYPE(obj) == type;
     }
-    /* CPython keeps a socket's descriptor first, in all its versions; checked at import. */
-    static inline poller_fd engine_socket_fd(PyObject *sock)
-    {
-        return *(poller_fd *)((char *)sock + sizeof(PyObject));
-    }
     """
     bint engine_is_exactly(PyObject *, PyObject *)
-    poller_fd engine_socket_fd(PyObject *)
-    unsigned int engine_type_version(PyObject *)
     unsigned long CYTHON_HEX_VERSION
     PyObject *PyDict_GetItemWithError(object, object) except? NULL
 
@@ -108,7 +88,6 @@ build_info = {
     "kqueue": (<bytes> ENGINE_KQUEUE).decode(),
 }
 
-DISCONNECTED = frozenset({ECONNRESET, ENOTCONN, ESHUTDOWN, ECONNABORTED, EPIPE, EBADF})
 EXHAUSTED = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
 
 cdef int _READ = POLLER_READ
@@ -125,14 +104,11 @@ LOOK_EVERY = 256
 
 STEP_ASIDE = 0.01
 
-# How many events one wait takes at most, and how much one recv() reads without an own buffer.
 cdef enum:
-    BATCH = 256
-    RECEIVED = 65536
+    BATCH = 256  # how many events one wait takes at most
+    NUMBERS = 1 << 20  # larger keys are taken for no descriptors
 
 cdef type _socket_class = socket.socket
-cdef int _wouldblock = EWOULDBLOCK
-cdef frozenset _disconnected = DISCONNECTED
 
 
 def pollers():
@@ -143,121 +119,6 @@ def pollers():
         names.append((<bytes> poller_kinds[position].name).decode())
         position += 1
     return tuple(names)
-
-
-# -- plain sockets, read and written without going through the socket object --------------
-
-cdef unsigned int _known_version = 0
-cdef bint _socket_is_plain = False
-cdef char _received[RECEIVED]
-
-
-cdef bint _is_plain(object sock) except -1:
-    """Whether `sock` is a standard socket whose methods nobody has replaced."""
-    if not engine_is_exactly(<PyObject *> sock, <PyObject *> _socket_class):
-        return False
-    cdef unsigned int version = engine_type_version(<PyObject *> _socket_class)
-    if version == 0 or version != _known_version:
-        _look_at_sockets()
-    return _socket_is_plain
-
-
-cdef int _look_at_sockets() except -1:
-    global _known_version, _socket_is_plain
-    base = _socket_class.__mro__[1]
-    _socket_is_plain = (
-        ENGINE_NEVER_BLOCKS
-        and _socket_fd_is_known
-        and base.__module__ == "_socket"
-        and _socket_class.recv is base.recv
-        and _socket_class.send is base.send
-        and _socket_class.fileno is base.fileno
-    )
-    _known_version = engine_type_version(<PyObject *> _socket_class)
-    return 0
-
-
-def _find_socket_fd():
-    """Whether a socket object holds its descriptor where engine_socket_fd() looks."""
-    sock = socket.socket()
-    try:
-        open_ = engine_socket_fd(<PyObject *> sock) == sock.fileno()
-    finally:
-        sock.close()
-    return open_ and engine_socket_fd(<PyObject *> sock) == -1
-
-
-cdef bint _socket_fd_is_known = _find_socket_fd()
-
-
-cdef long _fd_of(object sock) except? -1:
-    """The descriptor of a standard socket, -1 where it is closed."""
-    return engine_socket_fd(<PyObject *> sock) if _socket_fd_is_known else sock.fileno()
-
-
-# Not a cdef class: with mixins before it, `__new__` of one is refused ("not safe").
-class Channel:
-    """What every dispatcher inherits: the part of it that must be fast."""
-
-    def readable(self):
-        """Say whether the channel wants to read; asked by the loop.  Default: True."""
-        return True
-
-    def writable(self):
-        """Say whether the channel wants to write; asked by the loop.  Default: True."""
-        return True
-
-    def recv(self, buffer_size):
-        """Read at most `buffer_size` bytes; `b""` after the end, when handle_close() has run.
-
-        Raises BlockingIOError where nothing is there, and OSError for what is not a disconnect.
-        """
-        sock = self.socket
-        cdef Py_ssize_t got = -1
-        if type(buffer_size) is int and _is_plain(sock) and 0 < <Py_ssize_t> buffer_size <= RECEIVED:
-            got = engine_recv(engine_socket_fd(<PyObject *> sock), _received, buffer_size)
-            if got > 0:
-                return PyBytes_FromStringAndSize(_received, got)
-            if got < 0 and errno != _wouldblock:
-                if errno not in _disconnected:
-                    PyErr_SetFromErrno(OSError)
-                got = 0
-        if got < 0:
-            try:
-                data = sock.recv(buffer_size)
-            except OSError as error:
-                if error.errno not in _disconnected:
-                    raise
-                data = b""
-            if data:
-                return data
-        self.handle_close()
-        return b""
-
-    def send(self, data):
-        """Send what the kernel takes of `data`; return how many bytes (0: none now, or closed)."""
-        sock = self.socket
-        cdef Py_ssize_t sent = -1
-        if type(data) is bytes and _is_plain(sock):
-            sent = engine_send(
-                engine_socket_fd(<PyObject *> sock), <bytes> data, PyBytes_GET_SIZE(data)
-            )
-            if sent >= 0:
-                return sent
-            if errno != _wouldblock:
-                if errno not in _disconnected:
-                    PyErr_SetFromErrno(OSError)
-                self.handle_close()
-                return 0
-        try:
-            return sock.send(data)
-        except OSError as error:
-            if error.errno == _wouldblock:
-                return 0
-            if error.errno not in _disconnected:
-                raise
-        self.handle_close()
-        return 0
 
 
 cdef class Engine  # forward
@@ -300,21 +161,145 @@ cdef class Handle:
         return f"<Handle when={self.when} {state}>"
 
 
+@cython.freelist(64)
 cdef class _Registration:
     """One entry of the map as the engine last saw it, and what the kernel was told."""
 
-    cdef object fd
     cdef object obj
     cdef poller_token token
-    cdef int want
-    cdef int kernel
-    cdef long long asked
-    cdef bint touched
-    cdef bint resting
-    cdef bint gone
+    cdef uint32_t asked
+    cdef uint32_t seen  # the epoch of the map in which it was last found there
+    cdef unsigned char want
+    cdef unsigned char kernel
+    cdef unsigned char touched
+    cdef unsigned char resting
+    cdef unsigned char gone
 
-    cdef poller_fd number(self) except? -2:
-        return index(self.fd)
+
+cdef class _OddRegistration(_Registration):
+    """One whose key is no plain descriptor; `token.index` is set when the kernel is told."""
+
+    cdef object key
+
+
+cdef object _key_of(_Registration registration):
+    """The key in the map."""
+    if type(registration) is _OddRegistration:
+        return (<_OddRegistration> registration).key
+    return registration.token.index
+
+
+cdef poller_fd _number_of(_Registration registration) except? -2:
+    """The descriptor."""
+    if type(registration) is _OddRegistration:
+        return index((<_OddRegistration> registration).key)
+    return <poller_fd> registration.token.index
+
+
+cdef class _Registrations:
+    """All registrations by key: a list by descriptor, since a dict costs each channel 60 bytes."""
+
+    cdef list by_number
+    cdef dict odd
+    cdef Py_ssize_t count
+
+    def __cinit__(self):
+        self.by_number = []
+        self.odd = {}
+
+    cdef _Registration get(self, key):
+        cdef Py_ssize_t number
+        if type(key) is int and 0 <= key < NUMBERS:
+            number = key
+            return <_Registration> self.by_number[number] if number < len(self.by_number) else None
+        return <_Registration> self.odd.get(key)
+
+    cdef _Registration at(self, poller_token token):
+        """Find what the kernel speaks of."""
+        cdef _Registration found = None
+        if token.index < <size_t> len(self.by_number):
+            found = <_Registration> self.by_number[token.index]
+        if found is not None and found.token.generation == token.generation:
+            return found
+        for one in self.odd.values():
+            if (<_Registration> one).token.generation == token.generation:
+                return <_Registration> one
+        return None
+
+    cdef _Registration add(self, key, uint32_t generation):
+        cdef _Registration made
+        cdef Py_ssize_t number
+        self.count += 1
+        if type(key) is int and 0 <= key < NUMBERS:
+            number = key
+            made = _Registration.__new__(_Registration)
+            made.token.index = <uint32_t> number
+            if number >= len(self.by_number):
+                self.by_number.extend([None] * (number + 1 - len(self.by_number)))
+            self.by_number[number] = made
+        else:
+            made = _OddRegistration.__new__(_OddRegistration)
+            (<_OddRegistration> made).key = key
+            self.odd[key] = made
+        made.token.generation = generation
+        return made
+
+    cdef int remove(self, _Registration registration) except -1:
+        self.count -= 1
+        if type(registration) is _OddRegistration:
+            del self.odd[(<_OddRegistration> registration).key]
+        else:
+            self.by_number[registration.token.index] = None
+        return 0
+
+    cdef list values(self):
+        cdef list found = [one for one in self.by_number if one is not None]
+        found += self.odd.values()
+        return found
+
+    cdef int clear(self) except -1:
+        self.by_number.clear()
+        self.odd.clear()
+        self.count = 0
+        return 0
+
+
+
+@cython.freelist(4)
+cdef class _Ready:
+    """Gives out the channels of a run of events of one kind, each if it is still current then."""
+
+    cdef Engine engine
+    cdef poller_event *events
+    cdef int position
+    cdef int fired
+    cdef int mask
+    cdef long long batch
+    cdef _Registration current
+    cdef public bint asking
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Engine engine = self.engine
+        cdef _Registration registration
+        self.current = None
+        while (
+            self.position < self.fired
+            and self.events[self.position].mask == self.mask
+            and engine._batch == self.batch
+        ):
+            registration = engine._registrations.at(self.events[self.position].token)
+            if registration is None:
+                break
+            self.position += 1
+            engine._mark(registration)
+            if registration.want & self.mask and engine._is_current(registration):
+                self.current = registration
+                engine._moment += 1
+                return registration.obj
+        raise StopIteration
 
 
 cdef class _Timer:
@@ -384,9 +369,10 @@ cdef class Engine:
     cdef readonly object map
     cdef readonly str poller
     cdef bint _strict
-    cdef dict _registrations
-    cdef PyObject **_table  # by descriptor, borrowed from _registrations
-    cdef uint32_t _table_size
+    cdef bint _map_is_watched
+    cdef uint64_t _map_version
+    cdef uint32_t _map_epoch  # how many changes of the map were noticed
+    cdef _Registrations _registrations
     cdef list _touched
     cdef const poller_kind *_kind
     cdef poller *_poller
@@ -407,7 +393,7 @@ cdef class Engine:
     cdef bint _reports
     cdef bint _disconnect_closes
     cdef long long _batch
-    cdef long long _moment
+    cdef uint32_t _moment
     cdef uint32_t _generation
     cdef set _dropped  # generations that went since the last wait: their events are no strangers'
     cdef bint _sweep_wanted
@@ -428,7 +414,10 @@ cdef class Engine:
         self.map = map
         self.poller = poller
         self._strict = strict
-        self._registrations = {}
+        self._map_is_watched = type(map) is dict and engine_map_watch(map)
+        self._map_epoch = 1
+        self._moment = 1
+        self._registrations = _Registrations()
         self._touched = []
         self._wake_receiver = self._wake_sender = None
         self._wake_fd = -1
@@ -443,7 +432,6 @@ cdef class Engine:
         if self._poller != NULL:
             self._kind.close(self._poller)
             self._poller = NULL
-        free(self._table)
 
     def __del__(self):
         self._release()
@@ -496,7 +484,7 @@ cdef class Engine:
         if self._ready or self._wake_pending or self._touched:
             return engine_monotonic()
         cdef double deadline = self._next_timer()
-        if self._sweep_wanted and self._registrations:
+        if self._sweep_wanted and self._registrations.count:
             deadline = min(deadline, self._sweep_due)
         return None if deadline == INFINITY else deadline
 
@@ -630,7 +618,7 @@ cdef class Engine:
             "events": self._events,
             "sweeps": self._sweeps,
             "interest_changes": self._changes,
-            "channels": len(self._registrations),
+            "channels": self._registrations.count,
             "timers": len(self._timers) - self._cancelled,
             "callbacks": len(self._ready),
         }
@@ -650,7 +638,6 @@ cdef class Engine:
         for registration in self._registrations.values():
             (<_Registration> registration).kernel = 0
             (<_Registration> registration).gone = True
-            self._forget_place(<_Registration> registration)
         self._registrations.clear()
         self._touched.clear()
 
@@ -704,7 +691,7 @@ cdef class Engine:
         if self._depth or self.map or self._exposed:
             return
         if not self._has_pending():
-            for registration in list(self._registrations.values()):
+            for registration in self._registrations.values():
                 self._drop(<_Registration> registration)
             self._forget_dropped()
             self._release()
@@ -747,12 +734,9 @@ cdef class Engine:
         known = self._registrations.get(fd)
         if known is not None:
             self._drop(<_Registration> known)
-        cdef _Registration registration = _Registration.__new__(_Registration)
         self._generation += 1
-        registration.fd = fd
+        cdef _Registration registration = self._registrations.add(fd, self._generation)
         registration.obj = obj
-        registration.token.generation = self._generation  # the index when the kernel is told
-        self._registrations[fd] = registration
         self._mark(registration)
         if not self._depth:
             self._forget_dropped()
@@ -798,34 +782,13 @@ cdef class Engine:
         if not registration.gone:
             registration.gone = True
             self._dropped.add(registration.token.generation)
-            self._forget_place(registration)
-            del self._registrations[registration.fd]
+            self._registrations.remove(registration)
         return self._forget_kernel(registration)
-
-    cdef int _place(self, _Registration registration) except -1:
-        """Make the registration findable by what the kernel says."""
-        cdef uint32_t index = registration.token.index, size = self._table_size
-        cdef PyObject **table
-        if index >= size:
-            size = max(index + 1, 2 * size, 64)
-            table = <PyObject **> realloc(self._table, size * sizeof(PyObject *))
-            if table == NULL:
-                raise MemoryError()
-            memset(table + self._table_size, 0, (size - self._table_size) * sizeof(PyObject *))
-            self._table, self._table_size = table, size
-        self._table[index] = <PyObject *> registration
-        return 0
-
-    cdef int _forget_place(self, _Registration registration) except -1:
-        cdef uint32_t index = registration.token.index
-        if index < self._table_size and self._table[index] == <PyObject *> registration:
-            self._table[index] = NULL
-        return 0
 
     cdef int _forget_dropped(self) except -1:
         """Keep nothing of what went while nobody drives the loop."""
         self._dropped.clear()
-        if len(self._touched) > 2 * len(self._registrations):
+        if len(self._touched) > 2 * self._registrations.count:
             self._touched = [one for one in self._touched if not (<_Registration> one).gone]
         return 0
 
@@ -838,34 +801,44 @@ cdef class Engine:
                 return 0
             self._changes += 1
             self._kind.set(
-                self._poller, registration.number(), registration.token, registration.kernel, 0
+                self._poller, _number_of(registration), registration.token, registration.kernel, 0
             )
         registration.kernel = 0
         return 0
 
     cdef bint _is_current(self, _Registration registration) except -1:
         """Whether the map still holds the very object that was polled for."""
+        cdef uint64_t version
         if registration.gone:
             return False
-        if type(self.map) is dict:
-            return PyDict_GetItemWithError(self.map, registration.fd) == <PyObject *> registration.obj
-        return self.map.get(registration.fd) is registration.obj
+        if not self._map_is_watched:
+            return self.map.get(_key_of(registration)) is registration.obj
+        version = engine_map_version(self.map)
+        if version != self._map_version:
+            self._map_version = version
+            self._map_epoch += 1
+        if registration.seen == self._map_epoch:
+            return True
+        if PyDict_GetItemWithError(self.map, _key_of(registration)) != <PyObject *> registration.obj:
+            return False
+        registration.seen = self._map_epoch
+        return True
 
     cdef int _reconcile(self) except -1:
         """Follow what others did to the map."""
-        registrations = self._registrations
         for fd, obj in list(self.map.items()):
-            known = registrations.get(fd)
+            known = self._registrations.get(fd)
             if known is None or (<_Registration> known).obj is not obj:
                 self._attach(fd, obj)
-        if len(registrations) != len(self.map):
-            for fd in [fd for fd in registrations if fd not in self.map]:
-                self._drop(<_Registration> registrations[fd])
+        if self._registrations.count != len(self.map):
+            for registration in self._registrations.values():
+                if _key_of(<_Registration> registration) not in self.map:
+                    self._drop(<_Registration> registration)
         return 0
 
     cdef list _take_touched(self):
         """Return those that are to be asked, and begin to note new ones."""
-        if len(self._registrations) != len(self.map):
+        if self._registrations.count != len(self.map):
             self._reconcile()
         touched, self._touched = self._touched, []
         return touched
@@ -876,47 +849,55 @@ cdef class Engine:
         With `eager`, those that came to want to write are not told but returned.
         """
         cdef _Registration registration
-        cdef Py_ssize_t position = 0
-        cdef bint asking = False
+        cdef list answering = [], channels = [], wants, writers = []
+        cdef uint32_t moment = self._moment
+        cdef Py_ssize_t position
         cdef int want
-        cdef list writers = []
         try:
-            # One `try` for all: what costs nothing in Python costs a little here.
-            while position < len(asked):
-                try:
-                    while position < len(asked):
-                        registration = <_Registration> asked[position]
-                        position += 1
-                        registration.touched = False
-                        if not self._is_current(registration):
-                            self._drop(registration)
-                            continue
-                        want = 0
-                        if not registration.resting:
-                            obj = registration.obj
-                            asking = True
-                            want = _READ if obj.readable() else 0
-                            if obj.writable() and not obj.accepting:
-                                want |= _WRITE
-                            asking = False
-                        registration.asked = self._moment
-                        registration.want = want
-                        if want != registration.kernel:
-                            if eager and want & _WRITE & ~registration.kernel:
-                                writers.append(registration)
-                            else:
-                                self._apply(registration)
-                except BaseException as error:
-                    if not asking or not self._caught(registration, error, True):
-                        raise
-                    asking = False
+            for one in asked:
+                registration = <_Registration> one
+                registration.touched = False
+                if not self._is_current(registration):
+                    self._drop(registration)
+                elif registration.resting:
+                    registration.want = 0
+                    if registration.kernel:
+                        self._apply(registration)
+                else:
+                    answering.append(registration)
+                    channels.append(registration.obj)
+            wants = self._answers(answering, channels)
+            for position in range(len(answering)):
+                registration = <_Registration> answering[position]
+                want = wants[position]
+                if want < 0 or registration.gone:
+                    continue  # it could not answer, or somebody's answer closed it
+                registration.asked = moment
+                registration.want = want
+                if want != registration.kernel:
+                    if eager and want & _WRITE & ~registration.kernel:
+                        writers.append(registration)
+                    else:
+                        self._apply(registration)
         except BaseException:
             # Nobody may be forgotten because one channel cannot answer.
-            for one in [*writers, *asked[position - 1 :]]:
-                (<_Registration> one).touched = False
+            for one in asked:
                 self._mark(<_Registration> one)
             raise
         return writers
+
+    cdef list _answers(self, list answering, list channels):
+        """What each channel wants; -1 where asking it failed, and it was told so."""
+        cdef list wants = []
+        waiting = iter(channels)
+        while len(wants) < len(channels):
+            try:
+                ask(waiting, wants)
+            except BaseException as error:
+                wants.append(-1)
+                if not self._caught(<_Registration> answering[len(wants) - 1], error, True):
+                    raise
+        return wants
 
     cdef int _apply(self, _Registration registration) except -1:
         """Tell the kernel what the channel wants."""
@@ -925,7 +906,7 @@ cdef class Engine:
         if self._poller == NULL:
             self._open()
         self._changes += 1
-        cdef poller_fd fd = registration.number()
+        cdef poller_fd fd = _number_of(registration)
         cdef int number = EBADF
         if fd >= 0:
             registration.token.index = <uint32_t> fd
@@ -934,12 +915,11 @@ cdef class Engine:
             )
         if number == 0:
             registration.kernel = registration.want
-            # Only now: a number that is no descriptor may be as large as it likes.
-            return self._place(registration)
+            return 0
         registration.kernel = 0
         registration.resting = True  # or it would fail again on every turn
         try:
-            raise _refusal(number, registration.fd)
+            raise _refusal(number, _key_of(registration))
         except OSError as error:
             if error.errno == EBADF:
                 self._call(registration, registration.obj.handle_close)
@@ -953,44 +933,47 @@ cdef class Engine:
         Only a channel that really cannot write enters the kernel's write set: that saves two
         system calls and one turn for each message of a server that answers.
         """
-        cdef Py_ssize_t position, size = len(writers)
-        cdef poller_query few[64]
-        cdef poller_query *queries = few
+        cdef poller_query queries[BATCH]
+        cdef poller_event events[BATCH]
+        cdef Py_ssize_t first, position, count
+        cdef int ready
+        cdef bint acted = False, stale = False
         cdef _Registration registration
-        cdef bint acted = False
-        cdef long long batch = self._batch
-        if size > 64:
-            queries = <poller_query *> malloc(size * sizeof(poller_query))
-            if queries == NULL:
-                raise MemoryError()
         try:
-            for position in range(size):
-                registration = <_Registration> writers[position]
-                queries[position].fd = registration.number()
-                queries[position].mask = registration.want
-            if poller_query_now(queries, <int> size) < 0:
-                for position in range(size):
-                    queries[position].mask = 0  # they enter the kernel's set instead
-            for position in range(size):
-                registration = <_Registration> writers[position]
-                if not queries[position].mask or registration.gone or self._batch != batch:
-                    self._mark(registration)  # or a nested loop ran, as in _deliver_all()
-                else:
+            for first in range(0, len(writers), BATCH):
+                count = min(<Py_ssize_t> BATCH, len(writers) - first)
+                for position in range(count):
+                    registration = <_Registration> writers[first + position]
+                    queries[position].fd = _number_of(registration)
+                    queries[position].mask = registration.want
+                if stale or poller_query_now(queries, <int> count) < 0:
+                    for position in range(count):
+                        queries[position].mask = 0  # they enter the kernel's set instead
+                ready = 0
+                for position in range(count):
+                    registration = <_Registration> writers[first + position]
+                    if queries[position].mask:
+                        events[ready].token = registration.token
+                        events[ready].mask = queries[position].mask
+                        ready += 1
+                    else:
+                        self._mark(registration)
+                if ready:
                     acted = True
-                    self._deliver(registration, queries[position].mask)
+                    stale = self._deliver_all(events, ready)
+            if stale:  # a nested loop ran: what was left out is asked again
+                for one in writers:
+                    self._mark(<_Registration> one)
         except BaseException:
             for one in writers:
                 self._mark(<_Registration> one)
             raise
-        finally:
-            if queries != few:
-                free(queries)
         self._ask(self._take_touched(), False)
         return acted
 
     cdef bint _settle(self) except -1:
         """Bring the kernel in line with all that was touched; return whether a handler ran."""
-        if not self._touched and len(self._registrations) == len(self.map):
+        if not self._touched and self._registrations.count == len(self.map):
             return False
         cdef list writers = self._ask(self._take_touched(), True)
         return self._write_now(writers) if writers else False
@@ -1002,11 +985,11 @@ cdef class Engine:
         cdef list writers
         self._sweeps += 1
         self._sweep_wanted = False
-        if len(self._registrations) != len(self.map):
+        if self._registrations.count != len(self.map):
             self._reconcile()
         self._touched = []
-        writers = self._ask(list(self._registrations.values()), True)
-        if self._touched or len(self._registrations) != len(self.map):
+        writers = self._ask(self._registrations.values(), True)
+        if self._touched or self._registrations.count != len(self.map):
             # Entries of the map that others replaced: dropped just now, and known anew.
             writers += self._ask(self._take_touched(), True)
         if few:
@@ -1026,18 +1009,18 @@ cdef class Engine:
         cdef double end, start = engine_monotonic()
         if start < self._look_due:
             return 0
-        for one in list(self._registrations.values()):
+        for one in self._registrations.values():
             registration = <_Registration> one
             if registration.gone:
                 continue
             sock = getattr(registration.obj, "socket", None)
             if not engine_is_exactly(<PyObject *> sock, <PyObject *> _socket_class):
                 continue
-            if _fd_of(sock) < 0 and not registration.resting and _is_closed(registration.number()):
+            if sock.fileno() < 0 and not registration.resting and _is_closed(_number_of(registration)):
                 registration.resting = True
                 self._mark(registration)
                 self._call(registration, registration.obj.handle_close)
-        if len(self._registrations) > <Py_ssize_t> SWEEP_ALWAYS:
+        if self._registrations.count > <Py_ssize_t> SWEEP_ALWAYS:
             end = engine_monotonic()
             self._look_due = end + (end - start) * <int> SWEEP_SHARE
         return 0
@@ -1130,6 +1113,7 @@ cdef class Engine:
                 self._look_for_closed()
                 fired = self._wait_for_what_is_due(timeout - quiet, len(self._touched) > 0, events)
         if fired:
+            self._events += fired
             self._deliver_all(events, fired)
         if not fired or self._turns % <int> LOOK_EVERY == 0:
             self._look_for_closed()
@@ -1204,38 +1188,60 @@ cdef class Engine:
             forgotten, kernel = self._forgotten.pop()
             self._kind.set(
                 self._poller,
-                (<_Registration> forgotten).number(),
+                _number_of(<_Registration> forgotten),
                 (<_Registration> forgotten).token,
                 kernel,
                 0,
             )
         return 0
 
-    cdef _Registration _registration_of(self, poller_token token):
-        cdef PyObject *known = NULL
-        if token.index < self._table_size:
-            known = self._table[token.index]
-        if known == NULL or (<_Registration> known).token.generation != token.generation:
-            return None
-        return <_Registration> known
+    cdef bint _deliver_all(self, poller_event *events, int fired) except -1:
+        """Deliver events in their order; return whether a nested loop made the rest of them stale.
 
-    cdef int _deliver_all(self, poller_event *events, int fired) except -1:
+        It may have taken what they are about.  Readiness is level-triggered: what still holds is
+        reported again.
+        """
         cdef _Registration registration
-        cdef int position
+        cdef int mask, position = 0
         self._batch += 1
         cdef long long batch = self._batch
-        self._events += fired
-        for position in range(fired):
-            registration = self._registration_of(events[position].token)
+        while position < fired:
+            mask = events[position].mask
+            registration = self._registrations.at(events[position].token)
             if registration is None:
                 self._take_own(events[position].token)
-                continue
-            self._deliver(registration, events[position].mask)
+                position += 1
+            elif (
+                registration.asked != self._moment
+                and (mask == _READ or mask == _WRITE)
+                and position + 1 < fired
+                and mask == events[position + 1].mask
+            ):
+                position = self._deliver_run(events, position, fired)
+            else:
+                self._deliver(registration, mask)
+                position += 1
             if self._batch != batch:
-                # A nested loop ran and may have taken what the rest of this batch is about.
-                # Readiness is level-triggered: what still holds is reported again.
-                return 0
-        return 0
+                return True
+        return False
+
+    cdef int _deliver_run(self, poller_event *events, int position, int fired) except -1:
+        """Deliver some events of one kind; return the position of the first that is left."""
+        cdef _Ready ready = _Ready.__new__(_Ready)
+        ready.engine, ready.batch = self, self._batch
+        ready.events, ready.position, ready.fired = events, position, fired
+        ready.mask = events[position].mask
+        try:
+            if ready.mask == _READ:
+                deliver_reads(ready)
+            else:
+                deliver_writes(ready)
+        except BaseException as error:
+            if ready.current is None or not self._caught(ready.current, error, ready.asking):
+                raise
+        finally:
+            ready.fired = 0  # a traceback may keep it, the events will be gone
+        return ready.position
 
     cdef int _take_own(self, poller_token token) except -1:
         """Take an event that is no channel's: a wake-up, or a sign to make the set anew."""

@@ -28,16 +28,15 @@ CLASSES = ("Channel", "Handle", "Engine")
 # What only one of them needs, and why.
 ONLY_C = {
     "__dealloc__": "frees the kernel's set",
-    "_place": "the table by descriptor is C memory",
-    "_forget_place": "the same",
-    "_registration_of": "events carry a token instead of a descriptor",
+    "_answers": "its loop is in Python, and goes on where a channel failed",
+    "_deliver_run": "its loop is in Python, too",
 }
 
 Functions = dict[str, tuple[list[str], str | None]]  # name: parameters, docstring
 
 
-def python_functions(owner: str) -> Functions:
-    tree = ast.parse((ROOT / "fastcore" / "_engine_py.py").read_text())
+def python_functions(owner: str, file: str = "_engine_py.py") -> Functions:
+    tree = ast.parse((ROOT / "fastcore" / file).read_text())
     [found] = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == owner]
     functions: Functions = {}
     for node in found.body:
@@ -56,6 +55,8 @@ _FUNCTION = re.compile(
 
 
 def c_functions(owner: str) -> Functions:
+    if owner == "Channel":
+        return python_functions(owner, "_engine_c_parts.py")
     text = (ROOT / "src" / "engine.pyx").read_text()
     start = re.search(rf"^(?:cdef )?class {owner}\b[^\n]*:\n", text, re.MULTILINE)
     assert start is not None

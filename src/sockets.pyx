@@ -1,0 +1,159 @@
+"""Reading and writing plain sockets without going through the socket object.
+
+A standard socket whose methods nobody replaced is read and written by its descriptor, with the
+GIL held, since these calls do not block; every other object is asked as Python would.  Knows
+sockets only: no channels, no loop.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_SetFromErrno
+from cpython.object cimport PyObject
+from libc.errno cimport errno
+
+import socket
+from errno import (
+    EBADF,
+    ECONNABORTED,
+    ECONNRESET,
+    ENOTCONN,
+    EPIPE,
+    ESHUTDOWN,
+    EWOULDBLOCK,
+)
+
+
+cdef extern from "poller.h" nogil:
+    ctypedef int poller_fd
+
+
+cdef extern from "engine_support.h" nogil:
+    Py_ssize_t engine_recv(poller_fd, char *, size_t) noexcept
+    Py_ssize_t engine_send(poller_fd, const char *, size_t) noexcept
+    int ENGINE_NEVER_BLOCKS
+
+
+cdef extern from *:
+    """
+    static inline unsigned int socket_type_version(PyObject *type)
+    {
+        return ((PyTypeObject *)type)->tp_version_tag;
+    }
+    static inline int socket_is_exactly(PyObject *obj, PyObject *type)
+    {
+        return (PyObject *)Py_TYPE(obj) == type;
+    }
+    /* CPython keeps a socket's descriptor first, in all its versions; checked at import. */
+    static inline poller_fd socket_descriptor(PyObject *sock)
+    {
+        return *(poller_fd *)((char *)sock + sizeof(PyObject));
+    }
+    """
+    bint socket_is_exactly(PyObject *, PyObject *)
+    poller_fd socket_descriptor(PyObject *)
+    unsigned int socket_type_version(PyObject *)
+
+
+DISCONNECTED = frozenset({ECONNRESET, ENOTCONN, ESHUTDOWN, ECONNABORTED, EPIPE, EBADF})
+GONE = object()  # what transmit() returns where the peer is gone
+
+# How much is read at once without a buffer of its own, and what is copied out of the common one
+# rather than taken over with it.
+cdef enum:
+    RECEIVED = 65536
+    COPIED = 16384
+
+cdef type _socket_class = socket.socket
+cdef int _wouldblock = EWOULDBLOCK
+cdef frozenset _disconnected = DISCONNECTED
+cdef unsigned int _known_version = 0
+cdef bint _socket_is_plain = False
+cdef char _received[RECEIVED]
+
+
+cdef bint _is_plain(object sock) except -1:
+    """Whether `sock` is a standard socket whose methods nobody has replaced."""
+    if not socket_is_exactly(<PyObject *> sock, <PyObject *> _socket_class):
+        return False
+    cdef unsigned int version = socket_type_version(<PyObject *> _socket_class)
+    if version == 0 or version != _known_version:
+        _look_at_sockets()
+    return _socket_is_plain
+
+
+cdef int _look_at_sockets() except -1:
+    global _known_version, _socket_is_plain
+    base = _socket_class.__mro__[1]
+    _socket_is_plain = (
+        ENGINE_NEVER_BLOCKS
+        and _socket_fd_is_known
+        and base.__module__ == "_socket"
+        and _socket_class.recv is base.recv
+        and _socket_class.send is base.send
+        and _socket_class.fileno is base.fileno
+    )
+    _known_version = socket_type_version(<PyObject *> _socket_class)
+    return 0
+
+
+def _find_socket_fd():
+    """Whether a socket object holds its descriptor where socket_descriptor() looks."""
+    sock = socket.socket()
+    try:
+        open_ = socket_descriptor(<PyObject *> sock) == sock.fileno()
+    finally:
+        sock.close()
+    return open_ and socket_descriptor(<PyObject *> sock) == -1
+
+
+cdef bint _socket_fd_is_known = _find_socket_fd()
+
+
+@cython.binding(False)
+def receive(sock, buffer_size):
+    """Return at most `buffer_size` bytes from `sock`, or `b""` where the peer is gone.
+
+    Raises BlockingIOError where nothing is there, and OSError for what is not a disconnect.
+    """
+    cdef Py_ssize_t got
+    if type(buffer_size) is int and _is_plain(sock) and 0 < <Py_ssize_t> buffer_size <= RECEIVED:
+        got = engine_recv(socket_descriptor(<PyObject *> sock), _received, buffer_size)
+        if got >= 0:
+            return PyBytes_FromStringAndSize(_received, got)
+        if errno != _wouldblock:
+            if errno in _disconnected:
+                return b""
+            PyErr_SetFromErrno(OSError)
+    try:
+        return sock.recv(buffer_size)
+    except OSError as error:
+        if error.errno not in _disconnected:
+            raise
+    return b""
+
+
+@cython.binding(False)
+def transmit(sock, data):
+    """Send what the kernel takes of `data`; return how many bytes, or GONE.
+
+    Raises OSError for what is neither a disconnect nor a lack of room.
+    """
+    cdef Py_ssize_t sent
+    if type(data) is bytes and _is_plain(sock):
+        sent = engine_send(
+            socket_descriptor(<PyObject *> sock), PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
+        )
+        if sent >= 0:
+            return sent
+        if errno != _wouldblock:
+            if errno in _disconnected:
+                return GONE
+            PyErr_SetFromErrno(OSError)
+    try:
+        return sock.send(data)
+    except OSError as error:
+        if error.errno == _wouldblock:
+            return 0
+        if error.errno not in _disconnected:
+            raise
+    return GONE
