@@ -1,4 +1,4 @@
-"""How the extensions fastcore._engine_c and fastcore._sockets_c are built, and nothing else.
+"""How the extensions are built (the C engine and its parts), and nothing else.
 
 The metadata is in pyproject.toml.  FASTCORE_BUILD decides what happens to them:
 
@@ -53,7 +53,7 @@ def extensions() -> list[Extension]:
             extra_link_args=libs,
             language="c",
         )
-        for name, more in (("engine", POLLERS), ("sockets", ()))
+        for name, more in (("engine", POLLERS), ("sockets", ()), ("chat", ()))
     ]
     for extension in made:
         # Read by Cython's half of build_ext.

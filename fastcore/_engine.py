@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CHOICES = ("auto", "c", "python")
 _MODULES = {"c": "fastcore._engine_c", "python": "fastcore._engine_py"}
+_PARTS = {"c": "fastcore._chat_c", "python": "fastcore._chat_py"}
 
 _HOW_TO_BUILD = (
     "fastcore was installed without its C engine (fastcore._engine_c). To build it, install a "
@@ -57,8 +58,12 @@ module, why = _load(os.environ.get("FASTCORE_ENGINE") or "auto")
 
 if TYPE_CHECKING:
     # The Python engine is the reference, and so the type of both.
+    from fastcore._chat_py import Received, push_short
     from fastcore._engine_py import Channel, Engine, Handle, name, pollers
 else:
+    _chat = import_module(_PARTS[module.name])
+    Received = _chat.Received
+    push_short = _chat.push_short
     Channel = module.Channel
     Engine = module.Engine
     Handle = module.Handle
@@ -72,10 +77,12 @@ __all__ = [
     "Channel",
     "Engine",
     "Handle",
+    "Received",
     "build_info",
     "found",
     "module",
     "name",
     "pollers",
+    "push_short",
     "why",
 ]

@@ -6,11 +6,23 @@ docs/compatibility.md lists as mended.  Knows terminators and producers; must no
 
 from __future__ import annotations
 
+import _socket
 import socket
 from collections import deque
+from itertools import islice, takewhile
 from typing import Any
 
 from . import asyncore
+from ._engine import Channel, Received, push_short
+
+_JOINED = 256  # pieces that are joined at a time, at most
+
+# The number behind `socket.type`, which makes an enumeration member of it each time.
+_SOCKET_TYPE = _socket.socket.type.__get__  # type: ignore[attr-defined]
+
+
+def _is_bytes(piece: Any) -> bool:
+    return type(piece) is bytes
 
 
 class async_chat(asyncore.dispatcher):
@@ -32,12 +44,9 @@ class async_chat(asyncore.dispatcher):
 
     terminator: Any
 
-    # What was received and not yet passed on is _fastcore_in from _fastcore_at: lines are taken
-    # off by moving the offset, or a burst of lines would be copied once for each of them.
-    _fastcore_in: bytes = b""
-    _fastcore_at = 0
-    _fastcore_line = 0  # bytes passed on since the last terminator
-    _fastcore_holds = False  # pushes wait: there is another line to handle first
+    # Set with ac_in_buffer; a default in the class would slow every look at it.
+    _fastcore_received: Received
+    _fastcore_line = 0  # bytes passed on since the last terminator, where lines have a limit
 
     def __init__(self, sock: Any = None, map: Any = None) -> None:
         self.ac_in_buffer = b""
@@ -48,14 +57,14 @@ class async_chat(asyncore.dispatcher):
     @property
     def ac_in_buffer(self) -> bytes:
         """What was received and is not yet passed on; may be assigned."""
-        if self._fastcore_at:
-            self._fastcore_in = self._fastcore_in[self._fastcore_at :]
-            self._fastcore_at = 0
-        return self._fastcore_in
+        return self._fastcore_received.rest()  # type: ignore[no-any-return]
 
     @ac_in_buffer.setter
     def ac_in_buffer(self, data: Any) -> None:
-        self._fastcore_in, self._fastcore_at = data, 0
+        try:
+            self._fastcore_received.assign(data)
+        except AttributeError:
+            self._fastcore_received = Received(data)
 
     def collect_incoming_data(self, data: bytes) -> None:
         """Take a piece of what was received; to be defined."""
@@ -102,77 +111,89 @@ class async_chat(asyncore.dispatcher):
             return
         if isinstance(data, str) and self.use_encoding:
             data = bytes(data, self.encoding)
-        waiting = self.ac_in_buffer
-        self.ac_in_buffer = waiting + data if waiting else data
+        received = self._fastcore_received
+        received.feed(data)
         try:
-            while self._fastcore_at < len(self._fastcore_in) and self._fastcore_pass_on():
-                pass
+            while received:
+                terminator = self.get_terminator()
+                if type(terminator) is bytes and terminator:
+                    if not self._fastcore_pass_on_lines(terminator):
+                        return
+                elif not self._fastcore_pass_on(terminator):
+                    return
         finally:
-            self._fastcore_send_held()
+            if received.holds():
+                self._fastcore_send_held()
 
-    def _fastcore_pass_on(self) -> bool:
-        """Pass on one piece of the input; return whether there may be another."""
-        terminator = self.get_terminator()
-        if not terminator:
-            self.collect_incoming_data(self.ac_in_buffer)
-            self.ac_in_buffer = b""
-            return True
-        if isinstance(terminator, int):
-            waiting = len(self._fastcore_in) - self._fastcore_at
-            if waiting < terminator:
-                self.collect_incoming_data(self.ac_in_buffer)
-                self.ac_in_buffer = b""
-                self.terminator = self.terminator - waiting
-            else:
-                start = self._fastcore_at
-                self.collect_incoming_data(self._fastcore_in[start : start + terminator])
-                self._fastcore_advance(terminator)
-                self.terminator = 0
+    def _fastcore_pass_on_lines(self, terminator: Any) -> bool:
+        """Pass on what is there of lines; return whether there may be more to do."""
+        received = self._fastcore_received
+        limited = self.ac_max_line_size is not None
+        another = False
+        for line in received.lines(terminator):
+            if line:
+                if not limited:
+                    self.collect_incoming_data(line)
+                elif not self._fastcore_collect(line):
+                    return False
+            # Where another whole line waits, its answer can leave with this one's.  With nothing
+            # more to handle, a push is sent at once: a program may replace the socket after it.
+            another = received.pass_over()
+            if another and received.undecided():
+                received.hold(self._fastcore_joins())
+            if limited:
                 self._fastcore_line = 0
-                if self._fastcore_at >= len(self._fastcore_in):
-                    self._fastcore_send_held()
-                self.found_terminator()
-            return True
-        return self._fastcore_pass_on_line(terminator)
+            self.found_terminator()
+            if not another or self.get_terminator() is not terminator:
+                return True
+        # Whole lines are left where a handler changed the rest: they are looked for anew.
+        return another or self._fastcore_pass_on_part(terminator)
 
-    def _fastcore_pass_on_line(self, terminator: Any) -> bool:
-        buffer, start = self._fastcore_in, self._fastcore_at
-        index = buffer.find(terminator, start)
-        if index < 0:
-            # The end of the buffer may be the beginning of a terminator: that part stays.
-            tail = buffer[max(start, len(buffer) - len(terminator) + 1) :]
-            kept = find_prefix_at_end(tail, terminator) if tail else 0
-            if kept < len(buffer) - start:
-                self._fastcore_collect(start, len(buffer) - kept)
-            return kept == 0
-        if index > start and not self._fastcore_collect(start, index):
-            return False
-        self._fastcore_advance(len(terminator))
-        self._fastcore_line = 0
-        # Where another whole line waits, its answer can leave with this one's.  With nothing more
-        # to handle, a push is sent at once: a program may replace the socket right after it.
-        self._fastcore_holds = (
-            self._fastcore_in.find(terminator, self._fastcore_at) >= 0 and self._fastcore_joins()
-        )
-        self.found_terminator()
+    def _fastcore_pass_on_part(self, terminator: Any) -> bool:
+        """Pass on a line whose end is not here yet; return whether there may be more to do."""
+        received = self._fastcore_received
+        waiting = received.rest()
+        # The end of the buffer may be the beginning of a terminator: that part stays.
+        tail = waiting[max(0, len(waiting) - len(terminator) + 1) :]
+        kept = find_prefix_at_end(tail, terminator) if tail else 0
+        if kept < len(waiting) and self._fastcore_collect(received.take(len(waiting) - kept)):
+            received.pass_over()
+        return kept == 0
+
+    def _fastcore_pass_on(self, terminator: Any) -> bool:
+        """Pass on a piece that does not end with bytes; return whether there may be another."""
+        received = self._fastcore_received
+        if not terminator:
+            self.collect_incoming_data(received.rest())
+            self.ac_in_buffer = b""
+        elif not isinstance(terminator, int):
+            return self._fastcore_pass_on_lines(terminator)
+        elif len(received.rest()) < terminator:
+            waiting = received.rest()
+            self.collect_incoming_data(waiting)
+            self.ac_in_buffer = b""
+            self.terminator = self.terminator - len(waiting)
+        else:
+            self.collect_incoming_data(received.take(terminator))
+            received.pass_over()
+            self.terminator = 0
+            self._fastcore_line = 0
+            if not received:
+                self._fastcore_send_held()
+            self.found_terminator()
         return True
 
-    def _fastcore_collect(self, start: int, end: int) -> bool:
-        """Pass on a part of the buffer, within the limit of a line; False if that closed."""
-        self._fastcore_line += end - start
+    def _fastcore_collect(self, data: Any) -> bool:
+        """Pass on a part of a line, within the limit; False if that closed the channel."""
+        self._fastcore_line += len(data)
         if self.ac_max_line_size is not None and self._fastcore_line > self.ac_max_line_size:
             self._fastcore_line = 0
             self.handle_line_too_long()
             if self._fileno is None:
                 self.discard_buffers()
                 return False
-        self.collect_incoming_data(self._fastcore_in[start:end])
-        self._fastcore_advance(end - start)
+        self.collect_incoming_data(data)
         return True
-
-    def _fastcore_advance(self, size: int) -> None:
-        # The handler may have assigned the buffer: what it left is what is advanced in.
-        self._fastcore_at = min(self._fastcore_at + size, len(self._fastcore_in))
 
     def handle_line_too_long(self) -> None:
         """More than `ac_max_line_size` bytes came without the terminator: close.
@@ -200,18 +221,28 @@ class async_chat(asyncore.dispatcher):
 
     def _fastcore_send_held(self) -> None:
         """Send what pushes of this handler hold back, as far as the kernel takes it."""
-        if not self._fastcore_holds:
+        if not self._fastcore_holds():
             return
-        self._fastcore_holds = False
-        before = -1
-        while self.producer_fifo and self.connected and len(self.producer_fifo) != before:
-            before = len(self.producer_fifo)
+        fifo = self.producer_fifo
+        before: Any = self
+        while fifo and self.connected and fifo[0] is not before:
+            before = fifo[0]
             self.initiate_send()
+
+    def _fastcore_holds(self) -> bool:
+        """Whether pushes wait for the end of this handler."""
+        try:
+            return self._fastcore_received.holds()
+        except AttributeError:
+            return False  # a program that has its own handle_read(), and no ac_in_buffer
 
     def send(self, data: Any) -> int:
         """Send what the kernel takes of `data`, after what pushes of this handler hold back."""
-        if self._fastcore_holds:
-            self._fastcore_send_held()
+        try:
+            if self._fastcore_received.holds():
+                self._fastcore_send_held()
+        except AttributeError:
+            pass  # as in _fastcore_holds(), which would be another call
         return super().send(data)
 
     def push(self, data: Any) -> None:
@@ -219,21 +250,30 @@ class async_chat(asyncore.dispatcher):
 
         Raises TypeError for anything else.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"data argument must be byte-ish ({type(data)!r})")
-        data = asyncore._as_bytes(data)
+        if push_short is not None and push_short(self, data):
+            return
+        if type(data) is not bytes:
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                raise TypeError(f"data argument must be byte-ish ({type(data)!r})")
+            data = asyncore._as_bytes(data)
         size = self.ac_out_buffer_size
         if len(data) > size:
             for start in range(0, len(data), size):
                 self.producer_fifo.append(data[start : start + size])
         else:
             self.producer_fifo.append(data)
+        try:
+            if self._fastcore_received.holds():
+                return
+        except AttributeError:
+            pass  # as in _fastcore_holds(); a call less for every push
         self._fastcore_send_soon()
 
     def push_with_producer(self, producer: Any) -> None:
         """Send what `producer.more()` returns until that is empty; bytes will do as well."""
         self.producer_fifo.append(producer)
-        self._fastcore_send_soon()
+        if not self._fastcore_holds():
+            self._fastcore_send_soon()
 
     def close_when_done(self) -> None:
         """Close as soon as everything pushed so far is sent."""
@@ -241,8 +281,6 @@ class async_chat(asyncore.dispatcher):
         self._fastcore_touch()
 
     def _fastcore_send_soon(self) -> None:
-        if self._fastcore_holds:
-            return
         self.initiate_send()
         if self.producer_fifo:
             self._fastcore_touch()
@@ -257,90 +295,115 @@ class async_chat(asyncore.dispatcher):
 
     def initiate_send(self) -> None:
         """Send what waits, at most `ac_out_buffer_size` bytes."""
-        self._fastcore_holds = False
+        try:
+            self._fastcore_received.release()
+        except AttributeError:  # as in _fastcore_holds()
+            pass
         fifo = self.producer_fifo
+        size = self.ac_out_buffer_size
         while fifo and self.connected:
             first = fifo[0]
-            if not first:
-                del fifo[0]
+            data = first
+            if type(first) is not bytes or len(first) > size or len(fifo) > 1 or not first:
+                first, data = self._fastcore_next_piece(size)
                 if first is None:
-                    self.handle_close()
                     return
-                continue
-            size = self.ac_out_buffer_size
-            try:
-                data = first[:size]
-            except TypeError:
-                data = first.more()
-                if data:
-                    fifo.appendleft(data)
-                else:
-                    del fifo[0]
-                continue
-            if isinstance(data, str) and self.use_encoding:
-                data = bytes(data, self.encoding)
-            count = 1
-            if len(fifo) > 1 and type(data) is bytes and len(data) < size:
-                data, count = self._fastcore_join(data, size)
+                if not data:
+                    continue
             try:
                 sent = self.send(data)
             except OSError:
                 self.handle_error()
                 return
             if sent and fifo and fifo[0] is first:
-                self._fastcore_sent_of(count, sent, len(data))
+                if sent == len(data) and data is first:
+                    fifo.popleft()
+                else:
+                    self._fastcore_sent_of(first, sent)
             return
 
-    def _fastcore_join(self, data: bytes, size: int) -> tuple[bytes, int]:
-        """Add what waits behind `data`, as far as it is bytes and `size` allows."""
-        parts, total = [data], len(data)
-        if self._fastcore_joins():
-            fifo = self.producer_fifo
-            for position in range(1, len(fifo)):
-                part = fifo[position]
-                if type(part) is not bytes or not part or total + len(part) > size:
-                    break
-                parts.append(part)
-                total += len(part)
-        return (b"".join(parts), len(parts)) if len(parts) > 1 else (data, 1)
+    def _fastcore_next_piece(self, size: int) -> tuple[Any, Any]:
+        """Return the first that waits, and what of it is to be sent now.
+
+        Nothing of it: it was an empty one, or a producer whose next piece is first now.  Both are
+        None where the end of the output was reached.
+        """
+        fifo = self.producer_fifo
+        first = fifo[0]
+        if not first:
+            del fifo[0]
+            if first is None:
+                self.handle_close()
+                return None, None
+            return first, b""
+        if type(first) is bytes and len(first) < size and len(fifo) > 1 and self._fastcore_joins():
+            first = self._fastcore_join()
+        try:
+            data = first[:size]
+        except TypeError:
+            data = first.more()
+            if data:
+                fifo.appendleft(data)
+            else:
+                del fifo[0]
+            return first, b""
+        if isinstance(data, str) and self.use_encoding:
+            data = bytes(data, self.encoding)
+        return first, data
+
+    def _fastcore_sent_of(self, first: Any, sent: int) -> None:
+        """Take what was sent off the first that waits."""
+        if sent >= len(first):
+            del self.producer_fifo[0]
+            return
+        if type(first) is bytes and len(first) > 2 * self.ac_out_buffer_size:
+            first = memoryview(first)  # or each slice would copy all the rest
+        self.producer_fifo[0] = first[sent:]
+
+    def _fastcore_join(self) -> bytes:
+        """Make one of the pieces that wait first, as far as they are bytes; return it."""
+        fifo = self.producer_fifo
+        pieces = list(islice(fifo, _JOINED))
+        try:
+            joined = b"".join(pieces)
+        except TypeError:  # there is a producer among them, or the end
+            pieces = list(takewhile(_is_bytes, pieces))
+            joined = b"".join(pieces)
+        for _ in pieces:  # not clear(): another thread may have pushed meanwhile
+            fifo.popleft()
+        fifo.appendleft(joined)
+        return joined
 
     def _fastcore_joins(self) -> bool:
         """Whether pieces may be joined: in a stream, and where nobody sees the pieces."""
-        kind = type(self)
+        # By way of bound methods, which know of overrides in the instance: a look into its
+        # __dict__ would make that a real one, and slow every attribute from then on.
         return (
-            kind.send is async_chat.send
-            and super(async_chat, kind).send is asyncore.dispatcher.send
-            and kind.initiate_send is async_chat.initiate_send
-            and self.__dict__.keys().isdisjoint(("send", "initiate_send"))
-            and type(self.socket) is socket.socket
-            and self.socket.type == socket.SOCK_STREAM
+            type(self.socket) is socket.socket
+            and _SOCKET_TYPE(self.socket) == socket.SOCK_STREAM
+            and getattr(self.send, "__func__", None) is _SEND
+            and getattr(self.initiate_send, "__func__", None) is _INITIATE_SEND
+            and super(async_chat, type(self)).send is asyncore.dispatcher.send
         )
 
-    def _fastcore_sent_of(self, count: int, sent: int, size: int) -> None:
-        """Take what was sent off the queue: `sent` of `size` bytes of its first `count`."""
-        fifo = self.producer_fifo
-        if count == 1:
-            first = fifo[0]
-            if sent < size or size < len(first):
-                if type(first) is bytes and len(first) > 2 * size:
-                    first = memoryview(first)  # or each slice would copy all the rest
-                fifo[0] = first[sent:]
-            else:
-                del fifo[0]
-            return
-        while sent:
-            first = fifo[0]
-            if sent < len(first):
-                fifo[0] = first[sent:]
-                return
-            sent -= len(first)
-            del fifo[0]
+    def _fastcore_sends_plainly(self) -> bool:
+        """Whether, by the class, what is pushed goes to the socket and nowhere else."""
+        kind = type(self)
+        return (
+            kind.send is _SEND
+            and kind.initiate_send is _INITIATE_SEND
+            and super(async_chat, kind).send is Channel.send
+        )
 
     def discard_buffers(self) -> None:
         """Forget what was received and what waits to be sent."""
         self.ac_in_buffer = b""
         self.incoming.clear()
         self.producer_fifo.clear()
+
+
+# As they are here; a program may replace them in the class, too.
+_SEND, _INITIATE_SEND = async_chat.send, async_chat.initiate_send
 
 
 class simple_producer:

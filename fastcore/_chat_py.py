@@ -1,0 +1,112 @@
+"""What a chat has received and not yet passed on.
+
+The reference of `src/chat.pyx`, which mirrors it name by name and in the same order.  Knows bytes
+and terminators only: no channels, no sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# async_chat.push() where that comes to very little: a matter of speed, for C alone.
+push_short: Callable[[Any, Any], bool] | None = None
+
+
+class Received:
+    """The bytes that were received and not yet passed on, and how they are taken off.
+
+    Lines are taken off by moving an offset, or a burst of them would be copied once for each.
+    A piece is first given out and then passed over, so that whoever looks at rest() meanwhile
+    sees what the standard library shows.
+    """
+
+    __slots__ = (
+        "_at",  # what is not yet passed on begins here
+        "_begin",  # of the piece that was given out
+        "_data",
+        "_end",  # of that piece, with its terminator
+        "_holds",
+        "_joins",  # what hold() was told, None: nothing yet
+        "_next",  # where the next terminator is, -1: there is none
+        "_piece_of",  # the data that the three numbers above are about
+        "_terminator",
+    )
+
+    def __init__(self, data: Any) -> None:
+        self.assign(data)
+        self._piece_of: Any = None
+        self._begin = self._end = 0
+        self._terminator: Any = b""
+        self._next = -1
+        self._joins: bool | None = None
+        self._holds = False
+
+    def __bool__(self) -> bool:
+        return self._at < len(self._data)
+
+    def rest(self) -> Any:
+        """Return all that is there."""
+        if self._at:
+            self._data = self._data[self._at :]
+            self._at = 0
+        return self._data
+
+    def assign(self, data: Any) -> None:
+        """Forget what is there, and have `data` instead."""
+        self._data: Any = data
+        self._at = 0
+
+    def feed(self, data: Any) -> None:
+        """Add what was received."""
+        self._data = self.rest() + data if self._at < len(self._data) else data
+        self._at = 0
+        self._joins = None
+
+    def take(self, size: int) -> Any:
+        """Give out the next `size` bytes, or what there is of them."""
+        self._piece_of = self._data
+        self._begin, self._end = self._at, min(self._at + size, len(self._data))
+        self._next = -1
+        return self._data[self._begin : self._end]
+
+    def lines(self, terminator: Any) -> Iterator[Any]:
+        """Give out line after line, while others change neither this nor what is left."""
+        data = self._piece_of = self._data
+        self._end = self._at
+        self._terminator = terminator
+        self._next = self._find_next()
+        while self._next >= 0 and self._data is data and self._at == self._end:
+            self._begin, self._end = self._at, self._next + len(terminator)
+            yield data[self._begin : self._next]
+
+    def pass_over(self) -> bool:
+        """Take off the piece that was given out; return whether another whole line waits."""
+        if self._data is self._piece_of:
+            self._at = self._end
+        else:  # changed meanwhile: as much is taken off what is there now
+            self._at = min(self._at + self._end - self._begin, len(self._data))
+        if self._next >= 0:
+            self._next = self._find_next()
+        self._holds = self._next >= 0 and self._joins is True
+        return self._next >= 0
+
+    def undecided(self) -> bool:
+        """Whether nobody has said since the last feed() if answers may wait for further lines."""
+        return self._joins is None
+
+    def hold(self, joins: bool) -> None:
+        """Say whether answers may wait for those to further lines."""
+        self._joins = self._holds = joins
+
+    def holds(self) -> bool:
+        """Whether answers wait just now."""
+        return self._holds
+
+    def release(self) -> None:
+        """Say that no answer waits any longer."""
+        self._holds = False
+
+    def _find_next(self) -> int:
+        found: int = self._piece_of.find(self._terminator, self._end)
+        return found
