@@ -6,6 +6,7 @@ docs/compatibility.md lists as mended.  Knows dispatchers; must not know kernels
 
 from __future__ import annotations
 
+import _socket
 import os
 import select
 import socket
@@ -218,6 +219,26 @@ def _loop_over(
             count -= 1
 
 
+# As they are here: a program may replace them.  The numbers behind `socket.family` and
+# `socket.type`, which make enumeration members of them each time.
+_SOCKET, _SOCKET_ACCEPT = socket.socket, socket.socket.accept
+_FAMILY = _socket.socket.family.__get__  # type: ignore[attr-defined]
+_TYPE = _socket.socket.type.__get__  # type: ignore[attr-defined]
+
+_ACCEPTED_AT_ONCE = 64
+
+
+def _accept(sock: Any) -> Any:
+    """Do what `sock.accept()` does, in half the time for a standard socket."""
+    if type(sock) is not _SOCKET or _SOCKET.accept is not _SOCKET_ACCEPT:
+        return sock.accept()
+    fd, addr = sock._accept()
+    conn = _SOCKET(_FAMILY(sock), _TYPE(sock), sock.proto, fileno=fd)
+    if sock.gettimeout() and socket.getdefaulttimeout() is None:
+        conn.setblocking(True)
+    return conn, addr
+
+
 class dispatcher(Channel):
     """A channel around a socket: override its handlers, and `readable()` and `writable()`.
 
@@ -236,6 +257,7 @@ class dispatcher(Channel):
     # The loop lives as long as a channel of its map does; see loop.py.
     _fastcore_loop: _loop.Loop | None = None
     _fastcore_rest = 0.0
+    _fastcore_accepted = 0  # how many accept() returned
 
     def __init__(self, sock: Any = None, map: Any = None) -> None:
         self._map = socket_map if map is None else map
@@ -345,7 +367,7 @@ class dispatcher(Channel):
         channel then rests for a moment instead of being closed (10 ms, doubling up to 1 s).
         """
         try:
-            conn, addr = self.socket.accept()
+            conn, addr = _accept(self.socket)
         except TypeError:
             return None
         except OSError as error:
@@ -356,6 +378,7 @@ class dispatcher(Channel):
             raise
         if self._fastcore_rest:
             self._fastcore_rest = 0.0
+        self._fastcore_accepted += 1
         return conn, addr
 
     def close(self) -> None:
@@ -403,11 +426,25 @@ class dispatcher(Channel):
     def handle_read_event(self) -> None:
         """Turn readiness to read into handle_accept(), handle_connect() or handle_read()."""
         if self.accepting:
-            self.handle_accept()
+            self._fastcore_accept_waiting()
             return
         if self.connecting and not self.connected:
             self.handle_connect_event()
         self.handle_read()
+
+    def _fastcore_accept_waiting(self) -> None:
+        """Call handle_accept() for each connection that waits, while it takes them."""
+        for _ in range(_ACCEPTED_AT_ONCE):
+            before = self._fastcore_accepted
+            self.handle_accept()
+            known = self._fastcore_loop
+            if (
+                known is None
+                or self._fastcore_accepted == before
+                or self._fileno is None
+                or not (self.accepting and known._is_readable(self._fileno) and self.readable())
+            ):
+                return
 
     def handle_write_event(self) -> None:
         """Turn readiness to write into handle_connect() and handle_write()."""

@@ -106,6 +106,16 @@ STEP_ASIDE = 0.01
 
 cdef enum:
     BATCH = 256  # how many events one wait takes at most
+
+# Where the GIL took longer than CONTENTION (seconds) to come back, a thread computes beside the
+# loop, and each time that the loop lets go of the GIL costs it a whole switch interval: a few
+# events, then 5 ms of nothing.  So it first waits HOLD (ns) with the GIL, and lets go when that
+# brought nothing.  The other thread loses at most that, and takes the GIL by itself after each
+# switch interval as from any other thread.
+cdef double CONTENTION = 0.001
+cdef enum:
+    HOLD = 200000
+    CONTENDED = 256  # waits until it is measured anew
     NUMBERS = 1 << 20  # larger keys are taken for no descriptors
 
 cdef type _socket_class = socket.socket
@@ -380,6 +390,7 @@ cdef class Engine:
     cdef object _wake_sender
     cdef object _wake_closer
     cdef poller_fd _wake_fd
+    cdef int _contended  # so many more waits begin without giving the GIL away
     cdef bint _wake_pending
     cdef bint _woken
     cdef int _waiting
@@ -755,6 +766,13 @@ cdef class Engine:
         known = self._registrations.get(fd)
         if known is not None and (<_Registration> known).obj is obj:
             self._mark(<_Registration> known)
+
+    def _is_readable(self, fd):
+        """Whether `fd` can be read just now."""
+        cdef poller_query query
+        query.fd = fd
+        query.mask = _READ
+        return poller_query_now(&query, 1) > 0 and query.mask & _READ != 0
 
     def _rest(self, fd, obj, seconds):
         """Leave `obj` alone for that long."""
@@ -1149,6 +1167,7 @@ cdef class Engine:
         """Wait for events, at most `timeout` seconds."""
         cdef int64_t nanoseconds = -1
         cdef int fired, failure = 0
+        cdef double done
         if self._poller == NULL:
             self._open()
             self._settle()
@@ -1166,11 +1185,25 @@ cdef class Engine:
             fired = self._kind.wait(self._poller, 0, events, BATCH)
             failure = errno
         else:
-            self._waiting += 1
-            with nogil:
-                fired = self._kind.wait(self._poller, nanoseconds, events, BATCH)
+            fired = 0
+            if self._contended:
+                self._contended -= 1
+                fired = self._kind.wait(
+                    self._poller,
+                    HOLD if nanoseconds < 0 else min(nanoseconds, <int64_t> HOLD),
+                    events,
+                    BATCH,
+                )
                 failure = errno
-            self._waiting -= 1
+            if fired == 0:
+                self._waiting += 1
+                with nogil:
+                    fired = self._kind.wait(self._poller, nanoseconds, events, BATCH)
+                    failure = errno
+                    done = engine_monotonic()
+                self._waiting -= 1
+                if engine_monotonic() - done > CONTENTION:
+                    self._contended = CONTENDED
         if self._forgotten:
             self._forget_late()
         if fired < 0:

@@ -29,6 +29,7 @@
 #ifdef POLLER_HAS_EPOLL
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -153,6 +154,15 @@ epoll_poller_wait(poller *self, int64_t timeout_ns, poller_event *events, int ca
             return -1;
         }
         self->buffer = larger;
+    }
+    if (timeout == 1 && timeout_ns < 1000000) {
+        /* epoll counts in milliseconds, which is long for a timer or a sweep that is due. */
+        struct pollfd set = {.fd = self->fd, .events = POLLIN};
+        struct timespec precisely = poller_timespec(timeout_ns);
+        count = ppoll(&set, 1, &precisely, NULL);
+        if (count <= 0)
+            return count;
+        timeout = count = 0;
     }
     if (wanted > 0) {
         count = epoll_wait(self->fd, self->buffer, wanted, timeout);
