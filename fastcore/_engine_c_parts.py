@@ -51,16 +51,16 @@ class Ready(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
-def ask(channels: Iterator[Any], wants: list[int]) -> None:
-    """Append to `wants` what each channel wants, in the order of the standard loop.
+def ask(asking: Iterator[Any], answer: list[int]) -> None:
+    """Put into `answer[0]` what each channel wants, in the order of the standard loop.
 
-    What a predicate raises is raised; the rest of `channels` can be asked by another call.
+    What a predicate raises is raised; the rest of `asking` can be asked by another call.
     """
-    for channel in channels:
+    for channel in asking:
         want = READ if channel.readable() else 0
         if channel.writable() and not channel.accepting:
             want |= WRITE
-        wants.append(want)
+        answer[0] = want
 
 
 def deliver_reads(ready: Ready) -> None:

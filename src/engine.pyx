@@ -78,6 +78,7 @@ cdef extern from *:
     bint engine_is_exactly(PyObject *, PyObject *)
     unsigned long CYTHON_HEX_VERSION
     PyObject *PyDict_GetItemWithError(object, object) except? NULL
+    PyObject *PyList_GET_ITEM(list, Py_ssize_t)
 
 
 name = "c"
@@ -206,6 +207,7 @@ cdef poller_fd _number_of(_Registration registration) except? -2:
     return <poller_fd> registration.token.index
 
 
+@cython.final
 cdef class _Registrations:
     """All registrations by key: a list by descriptor, since a dict costs each channel 60 bytes."""
 
@@ -224,13 +226,18 @@ cdef class _Registrations:
             return <_Registration> self.by_number[number] if number < len(self.by_number) else None
         return <_Registration> self.odd.get(key)
 
+    @cython.boundscheck(False)
+    @cython.wraparound(False)
     cdef _Registration at(self, poller_token token):
         """Find what the kernel speaks of."""
-        cdef _Registration found = None
+        cdef PyObject *found
         if token.index < <size_t> len(self.by_number):
-            found = <_Registration> self.by_number[token.index]
-        if found is not None and found.token.generation == token.generation:
-            return found
+            found = PyList_GET_ITEM(self.by_number, token.index)
+            if (
+                found != <PyObject *> None
+                and (<_Registration> found).token.generation == token.generation
+            ):
+                return <_Registration> found
         for one in self.odd.values():
             if (<_Registration> one).token.generation == token.generation:
                 return <_Registration> one
@@ -275,6 +282,51 @@ cdef class _Registrations:
 
 
 
+@cython.final
+@cython.freelist(4)
+cdef class _Asking:
+    """Gives out the channels that are to be asked, and takes down each answer with the next."""
+
+    cdef Engine engine
+    cdef list asked
+    cdef Py_ssize_t position
+    cdef uint32_t moment
+    cdef _Registration current
+    cdef list want  # where ask() leaves the answer of the current one
+    cdef list changed  # those whose answer is not what the kernel knows
+
+    def __iter__(self):
+        return self
+
+    @cython.boundscheck(False)
+    @cython.wraparound(False)
+    def __next__(self):
+        cdef _Registration registration
+        if self.current is not None:
+            self._take_down(self.current, self.want[0])
+            self.current = None
+        while self.position < len(self.asked):
+            registration = <_Registration> self.asked[self.position]
+            self.position += 1
+            registration.touched = False
+            if not self.engine._is_current(registration):
+                self.engine._drop(registration)
+            elif registration.resting:
+                self._take_down(registration, 0)
+            else:
+                self.current = registration
+                return registration.obj
+        raise StopIteration
+
+    cdef inline int _take_down(self, _Registration registration, int want) except -1:
+        registration.asked = self.moment
+        registration.want = want
+        if want != registration.kernel:
+            self.changed.append(registration)
+        return 0
+
+
+@cython.final
 @cython.freelist(4)
 cdef class _Ready:
     """Gives out the channels of a run of events of one kind, each if it is still current then."""
@@ -591,6 +643,7 @@ cdef class Engine:
             except OSError:
                 pass  # full: it wakes anyway; closed: nobody waits
 
+    @cython.final
     cdef int _tell_driver(self) except -1:
         """Wake the loop where another thread is in it: it may wait, or be just about to."""
         if self._waiting or (self._depth and self._driver != PyThread_get_thread_ident()):
@@ -789,6 +842,7 @@ cdef class Engine:
         registration.resting = False
         self._mark(registration)
 
+    @cython.final
     cdef int _mark(self, _Registration registration) except -1:
         if not registration.touched:
             registration.touched = True
@@ -796,6 +850,7 @@ cdef class Engine:
             self._tell_driver()
         return 0
 
+    @cython.final
     cdef int _drop(self, _Registration registration) except -1:
         if not registration.gone:
             registration.gone = True
@@ -824,6 +879,7 @@ cdef class Engine:
         registration.kernel = 0
         return 0
 
+    @cython.final
     cdef bint _is_current(self, _Registration registration) except -1:
         """Whether the map still holds the very object that was polled for."""
         cdef uint64_t version
@@ -866,37 +922,21 @@ cdef class Engine:
 
         With `eager`, those that came to want to write are not told but returned.
         """
+        cdef _Asking asking = _Asking.__new__(_Asking)
         cdef _Registration registration
-        cdef list answering = [], channels = [], wants, writers = []
-        cdef uint32_t moment = self._moment
-        cdef Py_ssize_t position
-        cdef int want
+        cdef list writers = []
+        asking.engine, asking.asked, asking.moment = self, asked, self._moment
+        asking.want, asking.changed = [0], []
         try:
-            for one in asked:
+            self._hear(asking)
+            for one in asking.changed:
                 registration = <_Registration> one
-                registration.touched = False
-                if not self._is_current(registration):
-                    self._drop(registration)
-                elif registration.resting:
-                    registration.want = 0
-                    if registration.kernel:
-                        self._apply(registration)
+                if registration.gone:
+                    continue  # somebody's answer closed it
+                if eager and registration.want & _WRITE & ~registration.kernel:
+                    writers.append(registration)
                 else:
-                    answering.append(registration)
-                    channels.append(registration.obj)
-            wants = self._answers(answering, channels)
-            for position in range(len(answering)):
-                registration = <_Registration> answering[position]
-                want = wants[position]
-                if want < 0 or registration.gone:
-                    continue  # it could not answer, or somebody's answer closed it
-                registration.asked = moment
-                registration.want = want
-                if want != registration.kernel:
-                    if eager and want & _WRITE & ~registration.kernel:
-                        writers.append(registration)
-                    else:
-                        self._apply(registration)
+                    self._apply(registration)
         except BaseException:
             # Nobody may be forgotten because one channel cannot answer.
             for one in asked:
@@ -904,18 +944,16 @@ cdef class Engine:
             raise
         return writers
 
-    cdef list _answers(self, list answering, list channels):
-        """What each channel wants; -1 where asking it failed, and it was told so."""
-        cdef list wants = []
-        waiting = iter(channels)
-        while len(wants) < len(channels):
+    cdef int _hear(self, _Asking asking) except -1:
+        """Let all answer; tell those that cannot of their exception."""
+        while True:
             try:
-                ask(waiting, wants)
+                ask(asking, asking.want)
+                return 0
             except BaseException as error:
-                wants.append(-1)
-                if not self._caught(<_Registration> answering[len(wants) - 1], error, True):
+                registration, asking.current = asking.current, None
+                if registration is None or not self._caught(registration, error, True):
                     raise
-        return wants
 
     cdef int _apply(self, _Registration registration) except -1:
         """Tell the kernel what the channel wants."""

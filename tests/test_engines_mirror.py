@@ -28,7 +28,7 @@ CLASSES = ("Channel", "Handle", "Engine")
 # What only one of them needs, and why.
 ONLY_C = {
     "__dealloc__": "frees the kernel's set",
-    "_answers": "its loop is in Python, and goes on where a channel failed",
+    "_hear": "its loop is in Python, and goes on where a channel failed",
     "_deliver_run": "its loop is in Python, too",
 }
 
