@@ -28,17 +28,13 @@ class Received:
         "_end",  # of that piece, with its terminator
         "_holds",
         "_joins",  # what hold() was told, None: nothing yet
-        "_next",  # where the next terminator is, -1: there is none
-        "_piece_of",  # the data that the three numbers above are about
-        "_terminator",
+        "_piece_of",  # the data that these two numbers are about
     )
 
     def __init__(self, data: Any) -> None:
         self.assign(data)
         self._piece_of: Any = None
         self._begin = self._end = 0
-        self._terminator: Any = b""
-        self._next = -1
         self._joins: bool | None = None
         self._holds = False
 
@@ -63,33 +59,37 @@ class Received:
         self._at = 0
         self._joins = None
 
+    def size(self) -> int:
+        """Return how many bytes are there."""
+        return len(self._data) - self._at
+
     def take(self, size: int) -> Any:
         """Give out the next `size` bytes, or what there is of them."""
         self._piece_of = self._data
         self._begin, self._end = self._at, min(self._at + size, len(self._data))
-        self._next = -1
         return self._data[self._begin : self._end]
 
     def lines(self, terminator: Any) -> Iterator[Any]:
         """Give out line after line, while others change neither this nor what is left."""
         data = self._piece_of = self._data
+        size = len(terminator)
         self._end = self._at
-        self._terminator = terminator
-        self._next = self._find_next()
-        while self._next >= 0 and self._data is data and self._at == self._end:
-            self._begin, self._end = self._at, self._next + len(terminator)
-            yield data[self._begin : self._next]
+        while self._data is data and self._at == self._end:
+            found = data.find(terminator, self._at)
+            if found < 0:
+                return
+            self._begin, self._end = self._at, found + size
+            yield data[self._begin : found]
 
     def pass_over(self) -> bool:
-        """Take off the piece that was given out; return whether another whole line waits."""
+        """Take off the piece that was given out; return whether anything is left."""
         if self._data is self._piece_of:
             self._at = self._end
         else:  # changed meanwhile: as much is taken off what is there now
             self._at = min(self._at + self._end - self._begin, len(self._data))
-        if self._next >= 0:
-            self._next = self._find_next()
-        self._holds = self._next >= 0 and self._joins is True
-        return self._next >= 0
+        left = self._at < len(self._data)
+        self._holds = left and self._joins is True
+        return left
 
     def undecided(self) -> bool:
         """Whether nobody has said since the last feed() if answers may wait for further lines."""
@@ -106,7 +106,3 @@ class Received:
     def release(self) -> None:
         """Say that no answer waits any longer."""
         self._holds = False
-
-    def _find_next(self) -> int:
-        found: int = self._piece_of.find(self._terminator, self._end)
-        return found

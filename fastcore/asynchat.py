@@ -114,73 +114,74 @@ class async_chat(asyncore.dispatcher):
         received = self._fastcore_received
         received.feed(data)
         try:
-            while received:
-                terminator = self.get_terminator()
-                if type(terminator) is bytes and terminator:
-                    if not self._fastcore_pass_on_lines(terminator):
-                        return
-                elif not self._fastcore_pass_on(terminator):
-                    return
+            self._fastcore_pass_on(received)
         finally:
             if received.holds():
                 self._fastcore_send_held()
 
-    def _fastcore_pass_on_lines(self, terminator: Any) -> bool:
-        """Pass on what is there of lines; return whether there may be more to do."""
-        received = self._fastcore_received
+    def _fastcore_pass_on(self, received: Received) -> None:
+        """Pass on what was received: the pieces that are complete, and what there is of the last."""
+        while received:
+            terminator = self.get_terminator()
+            if type(terminator) is bytes and terminator:
+                whole = self._fastcore_pass_on_lines(received, terminator)
+            elif type(terminator) is int and 0 < terminator <= received.size():
+                whole = True
+                self.collect_incoming_data(received.take(terminator))
+                if received.pass_over() and received.undecided():
+                    received.hold(self._fastcore_joins())
+                self.terminator = 0
+                self._fastcore_line = 0
+                self.found_terminator()
+            else:
+                whole = False
+            if not whole and not self._fastcore_pass_on_part(received, terminator):
+                return
+
+    def _fastcore_pass_on_lines(self, received: Received, terminator: Any) -> bool:
+        """Pass on whole lines, until the terminator is another one; return whether there were any.
+
+        While there is more to handle, answers wait, and leave together.  With nothing more, a push
+        is sent at once: a program may replace the socket after it.
+        """
         limited = self.ac_max_line_size is not None
-        another = False
+        found = False
         for line in received.lines(terminator):
+            found = True
             if line:
                 if not limited:
                     self.collect_incoming_data(line)
                 elif not self._fastcore_collect(line):
-                    return False
-            # Where another whole line waits, its answer can leave with this one's.  With nothing
-            # more to handle, a push is sent at once: a program may replace the socket after it.
-            another = received.pass_over()
-            if another and received.undecided():
+                    return True
+            left = received.pass_over()
+            if left and received.undecided():
                 received.hold(self._fastcore_joins())
             if limited:
                 self._fastcore_line = 0
             self.found_terminator()
-            if not another or self.get_terminator() is not terminator:
-                return True
-        # Whole lines are left where a handler changed the rest: they are looked for anew.
-        return another or self._fastcore_pass_on_part(terminator)
+            if not left or self.get_terminator() is not terminator:
+                break
+        return found
 
-    def _fastcore_pass_on_part(self, terminator: Any) -> bool:
-        """Pass on a line whose end is not here yet; return whether there may be more to do."""
-        received = self._fastcore_received
+    def _fastcore_pass_on_part(self, received: Received, terminator: Any) -> bool:
+        """Pass on a piece whose end is not here yet; return whether there may be more to do."""
         waiting = received.rest()
-        # The end of the buffer may be the beginning of a terminator: that part stays.
-        tail = waiting[max(0, len(waiting) - len(terminator) + 1) :]
-        kept = find_prefix_at_end(tail, terminator) if tail else 0
-        if kept < len(waiting) and self._fastcore_collect(received.take(len(waiting) - kept)):
-            received.pass_over()
-        return kept == 0
-
-    def _fastcore_pass_on(self, terminator: Any) -> bool:
-        """Pass on a piece that does not end with bytes; return whether there may be another."""
-        received = self._fastcore_received
         if not terminator:
-            self.collect_incoming_data(received.rest())
+            self.collect_incoming_data(waiting)
             self.ac_in_buffer = b""
-        elif not isinstance(terminator, int):
-            return self._fastcore_pass_on_lines(terminator)
-        elif len(received.rest()) < terminator:
-            waiting = received.rest()
+        elif isinstance(terminator, int):
             self.collect_incoming_data(waiting)
             self.ac_in_buffer = b""
             self.terminator = self.terminator - len(waiting)
+        elif terminator in waiting:
+            return self._fastcore_pass_on_lines(received, terminator)
         else:
-            self.collect_incoming_data(received.take(terminator))
-            received.pass_over()
-            self.terminator = 0
-            self._fastcore_line = 0
-            if not received:
-                self._fastcore_send_held()
-            self.found_terminator()
+            # The end of the buffer may be the beginning of a terminator: that part stays.
+            tail = waiting[max(0, len(waiting) - len(terminator) + 1) :]
+            kept = find_prefix_at_end(tail, terminator) if tail else 0
+            if kept < len(waiting) and self._fastcore_collect(received.take(len(waiting) - kept)):
+                received.pass_over()
+            return kept == 0
         return True
 
     def _fastcore_collect(self, data: Any) -> bool:

@@ -63,7 +63,6 @@ cdef class Received:
     cdef Py_ssize_t _begin
     cdef Py_ssize_t _end
     cdef object _terminator
-    cdef Py_ssize_t _next
     cdef object _joins
     cdef bint _holds
 
@@ -72,7 +71,6 @@ cdef class Received:
         self._piece_of = None
         self._begin = self._end = 0
         self._terminator = b""
-        self._next = -1
         self._joins = None
         self._holds = False
 
@@ -97,44 +95,50 @@ cdef class Received:
         self._at = 0
         self._joins = None
 
+    def size(self):
+        """Return how many bytes are there."""
+        return len(self._data) - self._at
+
     def take(self, size):
         """Give out the next `size` bytes, or what there is of them."""
         self._piece_of = self._data
         self._begin, self._end = self._at, min(self._at + size, len(self._data))
-        self._next = -1
-        return self._data[self._begin : self._end]
+        return self._piece()
 
     def lines(self, terminator):
         """Give out line after line, while others change neither this nor what is left."""
         self._piece_of = self._data
         self._end = self._at
         self._terminator = terminator
-        self._next = self._find_next()
         return self
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        if self._next < 0 or self._data is not self._piece_of or self._at != self._end:
+        cdef Py_ssize_t found
+        if self._data is not self._piece_of or self._at != self._end:
             raise StopIteration
-        self._begin, self._end = self._at, self._next + len(self._terminator)
-        if type(self._data) is bytes:
-            return PyBytes_FromStringAndSize(
-                PyBytes_AS_STRING(self._data) + self._begin, self._next - self._begin
-            )
-        return self._data[self._begin : self._next]
+        if type(self._data) is bytes and type(self._terminator) is bytes:
+            found = _find(<bytes> self._data, <bytes> self._terminator, self._at)
+        else:
+            found = self._data.find(self._terminator, self._at)
+        if found < 0:
+            raise StopIteration
+        self._begin, self._end = self._at, found
+        line = self._piece()
+        self._end += len(self._terminator)
+        return line
 
     def pass_over(self):
-        """Take off the piece that was given out; return whether another whole line waits."""
+        """Take off the piece that was given out; return whether anything is left."""
         if self._data is self._piece_of:
             self._at = self._end
         else:  # changed meanwhile: as much is taken off what is there now
             self._at = min(self._at + self._end - self._begin, len(self._data))
-        if self._next >= 0:
-            self._next = self._find_next()
-        self._holds = self._next >= 0 and self._joins is True
-        return self._next >= 0
+        cdef bint left = self._at < len(self._data)
+        self._holds = left and self._joins is True
+        return left
 
     def undecided(self):
         """Whether nobody has said since the last feed() if answers may wait for further lines."""
@@ -152,16 +156,19 @@ cdef class Received:
         """Say that no answer waits any longer."""
         self._holds = False
 
-    cdef Py_ssize_t _find_next(self) except? -2:
-        if type(self._piece_of) is bytes and type(self._terminator) is bytes:
-            return _find(self._piece_of, self._terminator, self._end)
-        return self._piece_of.find(self._terminator, self._end)
+    cdef object _piece(self):
+        if type(self._data) is bytes:
+            return PyBytes_FromStringAndSize(
+                PyBytes_AS_STRING(self._data) + self._begin, self._end - self._begin
+            )
+        return self._data[self._begin : self._end]
 
 
 # The class, in its last known version, whose pushes come to a send() of the socket; its methods.
 cdef type _plain_class = None
 cdef unsigned int _plain_version = 0
 cdef object _plain_send = None
+cdef object _append = deque.append
 cdef object _plain_initiate_send = None
 
 
@@ -183,16 +190,21 @@ cdef bint _sends_plainly(chat) except -1:
 @cython.binding(False)
 def push_short(chat, data):
     """Push `data` where that comes to keeping it for now, or to one send(); say whether it did."""
-    if type(data) is not bytes or not 0 < PyBytes_GET_SIZE(data) <= chat.ac_out_buffer_size:
+    if type(data) is not bytes:
         return False
-    fifo = chat.producer_fifo
     received = getattr(chat, "_fastcore_received", None)
-    if type(fifo) is not deque or type(received) is not Received:
+    fifo = chat.producer_fifo
+    if type(received) is not Received or type(fifo) is not deque:
         return False
     if (<Received> received)._holds:
-        fifo.append(data)
+        _append(fifo, data)
         return True
-    if fifo or not chat.connected or not _sends_plainly(chat):
+    if (
+        fifo
+        or not 0 < PyBytes_GET_SIZE(data) <= chat.ac_out_buffer_size
+        or not chat.connected
+        or not _sends_plainly(chat)
+    ):
         return False
     try:
         sent = transmit(chat.socket, data)
