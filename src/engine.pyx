@@ -99,6 +99,7 @@ cdef int _WRITABLE = POLLER_WRITE | POLLER_ERROR
 SWEEP_SHARE = 20
 SWEEP_PAUSE = 0.001
 SWEEP_ALWAYS = 16
+cdef Py_ssize_t _few = SWEEP_ALWAYS
 
 QUIET = 0.1
 LOOK_EVERY = 256
@@ -213,6 +214,7 @@ cdef class _Registrations:
 
     cdef list by_number
     cdef dict odd
+    cdef list few
     cdef Py_ssize_t count
 
     def __cinit__(self):
@@ -247,6 +249,7 @@ cdef class _Registrations:
         cdef _Registration made
         cdef Py_ssize_t number
         self.count += 1
+        self.few = None
         if type(key) is int and 0 <= key < NUMBERS:
             number = key
             made = _Registration.__new__(_Registration)
@@ -263,6 +266,7 @@ cdef class _Registrations:
 
     cdef int remove(self, _Registration registration) except -1:
         self.count -= 1
+        self.few = None
         if type(registration) is _OddRegistration:
             del self.odd[(<_OddRegistration> registration).key]
         else:
@@ -270,13 +274,19 @@ cdef class _Registrations:
         return 0
 
     cdef list values(self):
-        cdef list found = [one for one in self.by_number if one is not None]
-        found += self.odd.values()
+        """All of them, in a list that nobody may change."""
+        cdef list found = self.few
+        if found is None:
+            found = [one for one in self.by_number if one is not None]
+            found += self.odd.values()
+            if self.count <= _few:
+                self.few = found  # asked for on every turn
         return found
 
     cdef int clear(self) except -1:
         self.by_number.clear()
         self.odd.clear()
+        self.few = None
         self.count = 0
         return 0
 
@@ -1036,7 +1046,7 @@ cdef class Engine:
 
     cdef bint _sweep(self) except -1:
         """Ask every channel; return whether a handler ran."""
-        cdef bint few = len(self.map) <= <Py_ssize_t> SWEEP_ALWAYS
+        cdef bint few = len(self.map) <= _few
         cdef double end, start = 0.0 if few else engine_monotonic()
         cdef list writers
         self._sweeps += 1
@@ -1076,7 +1086,7 @@ cdef class Engine:
                 registration.resting = True
                 self._mark(registration)
                 self._call(registration, registration.obj.handle_close)
-        if self._registrations.count > <Py_ssize_t> SWEEP_ALWAYS:
+        if self._registrations.count > _few:
             end = engine_monotonic()
             self._look_due = end + (end - start) * <int> SWEEP_SHARE
         return 0
@@ -1089,7 +1099,7 @@ cdef class Engine:
         self._sweep_wanted = True
         if (
             self._strict
-            or len(self.map) <= <Py_ssize_t> SWEEP_ALWAYS
+            or len(self.map) <= _few
             or engine_monotonic() >= self._sweep_due
         ):
             return self._sweep()
