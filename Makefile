@@ -6,17 +6,22 @@ PYTHON ?= python3
 VENV ?= .venv
 # Arguments for pytest, such as PYTEST_ARGS="-k chat -x".
 PYTEST_ARGS ?=
+# Arguments for the benchmarks, such as BENCH_ARGS="--quick --report bench.html".
+BENCH_ARGS ?=
 
 BUILD_INPUTS := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
-	$(wildcard src/*) $(wildcard fastcore/*.py fastcore/*.pyi)
+	$(wildcard src/*) $(wildcard fastcore/*.py fastcore/*.pyi) \
+	$(wildcard benchmarks/*.py benchmarks/*.[ch] benchmarks/programs/*.py)
 # -I keeps the source folder out of sys.path: the installed package is tested.
 PYTEST = cd tests && $(CURDIR)/$(1)/bin/python -I -m pytest -c ../pyproject.toml $(PYTEST_ARGS) .
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fallback lint format clean
+.PHONY: help demo bench test test-fallback lint format clean
 
 help:
 	@echo "make demo           build, then measure every engine against the standard loop"
+	@echo "make bench          the same beside everything else one could use (30 minutes;"
+	@echo "                    BENCH_ARGS=--quick: 2), written to bench.json"
 	@echo "make test           build with the C engine, then test every engine and poller"
 	@echo "make test-fallback  the same without the C engine (no compiler needed)"
 	@echo "make lint           ruff and mypy"
@@ -24,10 +29,14 @@ help:
 	@echo "make clean          remove environments and build products"
 	@echo
 	@echo "PYTHON=python3.13 chooses the interpreter, VENV=folder the environment;"
-	@echo 'PYTEST_ARGS="-k chat -x" goes to pytest.'
+	@echo 'PYTEST_ARGS="-k chat -x" goes to pytest, BENCH_ARGS="--list" to the benchmarks.'
 
+# -I keeps the source folder out of sys.path here, too.
 demo: $(VENV)/.demo-installed
-	$(VENV)/bin/python benchmarks/demo.py
+	$(VENV)/bin/python -I -m fastcore bench demo
+
+bench: $(VENV)/.bench-installed
+	$(VENV)/bin/python -I -m fastcore bench $(BENCH_ARGS)
 
 test: $(VENV)/.test-installed
 	$(call PYTEST,$(VENV))
@@ -60,6 +69,11 @@ $(VENV)/.demo-installed: $(BUILD_INPUTS) | $(VENV)/bin/python
 	@echo "installing fastcore and what the demo needs"
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check '.[demo]'
 	@cd $(VENV) && $(CURDIR)/$(VENV)/bin/python -m fastcore info
+	@touch $@
+
+$(VENV)/.bench-installed: $(BUILD_INPUTS) | $(VENV)/bin/python
+	@echo "installing fastcore and what the benchmarks compare it with"
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check '.[bench]'
 	@touch $@
 
 $(VENV)/.test-installed: $(BUILD_INPUTS) | $(VENV)/bin/python

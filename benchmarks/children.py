@@ -1,8 +1,8 @@
-"""The demo's child processes: compilers, servers and the load generator.
+"""The benchmark's child processes: compilers, servers and load generators.
 
 Everything started here is bounded in time and ended by its own process handle;
-nothing is ever looked up by name.  Knows no tables and no workloads: demo.py
-decides what is run, this module runs it.
+nothing is ever looked up by name.  It must not know tables, workloads or
+frameworks: others decide what is run, this module runs it.
 """
 
 from __future__ import annotations
@@ -12,31 +12,24 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .result import Round
+
 HERE = Path(__file__).resolve().parent
-ECHO_SERVER = HERE.parent / "examples" / "echo_server.py"
-START_TIMEOUT = 15.0
+START_TIMEOUT = 15.0  # seconds until a server must have named its port
+NOT_STARTED = "did not start: "  # how a Failure of a server that never served begins
 
 
 class Failure(Exception):
     """A child could not do its work; the text says why, in one line."""
-
-
-@dataclass(frozen=True)
-class Server:
-    """How to start one echo server."""
-
-    key: str
-    label: str
-    command: tuple[str, ...]
-    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ class Cores:
 
 
 def pin(process: subprocess.Popen[str], core: int | None) -> None:
-    """Keep a process on one core."""
+    """Keep a process, and what it will start, on one core."""
     if core is not None:
         with contextlib.suppress(OSError):  # it has ended already, or may not be pinned
             os.sched_setaffinity(process.pid, {core})
@@ -68,10 +61,16 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else "no message"
 
 
+def compiler_command() -> list[str] | None:
+    """The C compiler: $CC, else cc or gcc; None where there is none."""
+    found = os.environ.get("CC", "").split()
+    return found or [name for name in [shutil.which("cc") or shutil.which("gcc")] if name] or None
+
+
 def compile_c(source: str, directory: Path) -> Path:
     """Compile one of the C programs beside this file."""
-    compiler = os.environ.get("CC", "").split() or [shutil.which("cc") or shutil.which("gcc") or ""]
-    if not compiler[0]:
+    compiler = compiler_command()
+    if compiler is None:
         raise Failure("no C compiler")
     program = directory / Path(source).stem
     line = [*compiler, "-O2", "-o", str(program), str(HERE / source)]
@@ -85,102 +84,96 @@ def compile_c(source: str, directory: Path) -> Path:
     return program
 
 
-def peer_name() -> str:
-    """The asyncore that a plain `python` would import, by the name of who ships it."""
-    code = "import asyncore; print(asyncore.__file__)"
-    line = [sys.executable, "-W", "ignore", "-c", code]
-    with tempfile.TemporaryDirectory() as directory:
-        done = subprocess.run(line, capture_output=True, text=True, timeout=60, cwd=directory)
-    return "stdlib asyncore" if done.stdout and "-packages" not in done.stdout else "pyasyncore"
-
-
-def known_servers(limit: Path | None, program: Path) -> list[Server]:
-    """All servers, the limit first and the peer last; `program` runs on all but the limit."""
-    example = str(program.resolve())
-    fastcore = (sys.executable, "-m", "fastcore", "run", "--engine")
-    peer = (sys.executable, "-W", "ignore", example, "--poll")
-    servers = [
-        Server("c", "fastcore, C", (*fastcore, "c", example)),
-        Server("python", "fastcore, Python", (*fastcore, "python", example)),
-        Server("peer", peer_name(), peer),
-    ]
-    if limit is not None:
-        servers.insert(0, Server("limit", "limit: C epoll", (str(limit),)))
-    return servers
+def load_generator(directory: Path) -> tuple[tuple[str, ...], str | None]:
+    """The load generator's command, and why it is not the one in C where it is not."""
+    try:
+        return (str(compile_c("load.c", directory)),), None
+    except Failure as failure:
+        return (sys.executable, str(HERE / "load.py")), str(failure)
 
 
 @contextlib.contextmanager
-def running(server: Server, cores: Cores, directory: Path) -> Iterator[tuple[int, int]]:
+def running(command: Sequence[str], cores: Cores, directory: Path) -> Iterator[tuple[int, int]]:
     """Start a server; gives its process id and port, and ends it afterwards.
 
-    The working directory is an empty one: the installed package is what gets
-    measured, not a source tree that happens to be the current directory.
+    The working directory should be an empty one: the installed package is what
+    gets measured, not a source tree that happens to be the current directory.
     """
     with tempfile.TemporaryFile("w+") as complaints:
         process = subprocess.Popen(
-            server.command,
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,
             text=True,
             cwd=directory,
-            env={**os.environ, **dict(server.environment)},
+            start_new_session=os.name == "posix",  # a group of its own, see `end`
         )
         pin(process, cores.server)
         guard = threading.Timer(START_TIMEOUT, process.kill)
         guard.start()
-        match = None
+        port = None
         try:
             assert process.stdout is not None
-            first = process.stdout.readline()
+            match = re.search(r"(\d+)\s*$", process.stdout.readline())
             guard.cancel()
-            match = re.search(r"(\d+)\s*$", first)
             if match is None:
                 process.kill()
                 process.wait()
                 complaints.seek(0)
-                raise Failure(f"did not start: {last_line(complaints.read())}")
-            yield process.pid, int(match[1])
+                raise Failure(NOT_STARTED + last_line(complaints.read()))
+            port = int(match[1])
+            yield process.pid, port
         except Failure as failure:
             # A server that ended by itself has a better reason to give; it may
             # be at it just now.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.5)
-            if match is None or process.poll() is None:
+            if port is None or process.poll() is None:
                 raise
             complaints.seek(0)
-            raise Failure(
-                f"no answer; the server ended: {last_line(complaints.read())}"
-            ) from failure
+            reason = f"exit status {process.returncode}, {last_line(complaints.read())}"
+            raise Failure(f"no answer; the server ended: {reason}") from failure
         finally:
             guard.cancel()
-            process.kill()
-            process.communicate()
+            end(process)
 
 
-def drive(
-    generator: tuple[str, ...], port: int, arguments: list[str], cores: Cores, timeout: float
-) -> dict[str, float | None]:
-    """Run the load generator once; its figures."""
+def end(process: subprocess.Popen[str]) -> None:
+    """End a child and, where it has a process group of its own, the children it forked."""
+    if os.name != "posix":
+        process.kill()
+    elif process.returncode is None:  # once waited for, its number could be another's
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    process.wait()
+
+
+def run_json(command: Sequence[str], core: int | None, directory: Path, timeout: float) -> Round:
+    """Run a program that prints one line of JSON at its end; that JSON."""
     process = subprocess.Popen(
-        [*generator, "127.0.0.1", str(port), *arguments],
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=directory,
+        start_new_session=os.name == "posix",
     )
-    pin(process, cores.load)
+    pin(process, core)
     try:
         output, complaints = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired as expired:
         raise Failure(f"no answer within {timeout:.0f} s") from expired
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+        if process.returncode is None:
+            end(process)
     if process.returncode:
         raise Failure(last_line(complaints).removeprefix("load: "))
-    result: dict[str, float | None] = json.loads(output)
-    if not result["requests"]:
+    figures: Round = json.loads(output)
+    if not figures["requests"]:
         raise Failure(f"no answer; {last_line(complaints)}")
-    return result
+    return figures

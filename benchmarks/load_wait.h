@@ -35,6 +35,12 @@ static int wait_watch(int index, int fd, int old, int new)
                      &e);
 }
 
+/* A descriptor about to be closed: the kernel forgets it by itself. */
+static void wait_forget(int index)
+{
+    (void)index;
+}
+
 /* How many events there are; 0, too, after a signal. */
 static int wait_events(event *out, int timeout_ms)
 {
@@ -71,6 +77,11 @@ static int wait_watch(int index, int fd, int old, int new)
     watched[index].events =
         (short)((new & WANT_READ ? POLLIN : 0) | (new & WANT_WRITE ? POLLOUT : 0));
     return 0;
+}
+
+static void wait_forget(int index)
+{
+    watched[index].fd = -1;
 }
 
 static int wait_events(event *out, int timeout_ms)

@@ -1,7 +1,8 @@
-"""The command line: `python -m fastcore info` and `python -m fastcore run`.
+"""The command line: `python -m fastcore info`, `run` and `bench`.
 
 It sets the switches before anything loads the engine, and leaves the work to
-other modules; how a program is run is in _run.py.
+other modules; how a program is run is in _run.py, the benchmarks are in
+_bench, which is loaded for `bench` alone.
 """
 
 from __future__ import annotations
@@ -60,6 +61,11 @@ def make_parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "--poller",
         metavar="NAME",
         help="one that `info` lists; sets FASTCORE_POLLER for the program and its children",
+    )
+    commands.add_parser(
+        "bench",
+        help="measure it beside everything one could use instead",
+        add_help=False,  # `main` passes on whatever follows
     )
     run.add_argument("-m", dest="module", action="store_true", help="the program is a module")
     return parser, run
@@ -139,8 +145,26 @@ def extension() -> str:
     return "none: this is a source tree, or it was never built"
 
 
+def bench(argv: list[str], parser: argparse.ArgumentParser) -> int:
+    """Hand over to the benchmarks, which an installation may not be complete enough for."""
+    try:
+        from fastcore._bench import command
+    except ModuleNotFoundError as error:
+        install = "pip install 'fastcore-loop[bench]'"
+        if error.name == "fastcore._bench":
+            where = Path(fastcore.__file__).parent
+            parser.error(
+                f"the benchmarks are not in {where}; where that is a source tree, install it"
+                f" ({install}) and run this in another folder, or with python -I -m fastcore bench"
+            )
+        parser.error(f"the benchmarks need {error.name}: {install}")
+    return int(command.main(argv))
+
+
 def main(argv: list[str]) -> None:
     parser, run_parser = make_parser()
+    if argv[:1] == ["bench"]:
+        sys.exit(bench(argv[1:], parser))
     own, program = split_command_line(argv)
     options = parser.parse_args(own)
     if options.command == "info":

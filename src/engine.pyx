@@ -1277,11 +1277,8 @@ cdef class Engine:
         return 0
 
     cdef bint _deliver_all(self, poller_event *events, int fired) except -1:
-        """Deliver events in their order; return whether a nested loop made the rest of them stale.
-
-        It may have taken what they are about.  Readiness is level-triggered: what still holds is
-        reported again.
-        """
+        # True where a nested loop made the rest of the events stale: it may have taken what they are
+        # about.  Readiness is level-triggered: what still holds is reported again.
         cdef _Registration registration
         cdef int mask, position = 0
         self._batch += 1

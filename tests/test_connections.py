@@ -190,3 +190,92 @@ def test_a_listener_is_never_written(site: Site) -> None:
     listener.accepting = True
     site.turn(count=3)
     assert listener.events == []
+
+
+# -- many connections that wait ------------------------------------------------------------------
+
+
+class Taking:
+    """A listener that takes connections in the way of old programs, and counts its calls."""
+
+    wanted = 1000
+
+    def readable(self: Any) -> bool:
+        return len(self.taken) < self.wanted
+
+    def handle_accept(self: Any) -> None:
+        self.calls += 1
+        sock, _addr = self.accept()  # no test for None: it is called where one waits only
+        sock.close()
+        self.taken.append(sock)
+
+
+def listener(site: Site, **attributes: Any) -> tuple[Any, Any]:
+    """A Taking listener in the map, and its address."""
+    kind = type("Listener", (Taking, site.asyncore.dispatcher), attributes)
+    server = kind.__new__(kind)
+    server.taken, server.calls = [], 0
+    site.asyncore.dispatcher.__init__(server, map=site.map)
+    server.create_socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen(50)
+    return server, server.socket.getsockname()
+
+
+def test_connections_that_wait_are_accepted_in_one_turn(site: Site) -> None:
+    server, address = listener(site)
+    clients = [site.client(address) for _ in range(20)]
+    site.turn(timeout=1)
+    assert (len(server.taken), server.calls) == (len(clients), len(clients))
+    site.turn()
+    assert server.calls == len(clients)
+
+
+def test_a_listener_that_wants_no_more_is_asked_in_between(site: Site) -> None:
+    server, address = listener(site, wanted=3)
+    for _ in range(5):
+        site.client(address)
+    site.turn(timeout=1)
+    site.turn()
+    assert (len(server.taken), server.calls) == (3, 3)
+
+
+def test_a_listener_that_closes_in_between_is_left_alone(site: Site) -> None:
+    def handle_accept(self: Any) -> None:
+        Taking.handle_accept(self)
+        self.close()
+
+    server, address = listener(site, handle_accept=handle_accept)
+    for _ in range(3):
+        site.client(address)
+    site.turn(timeout=1)
+    assert len(server.taken) == 1
+    assert not site.map
+
+
+def test_a_listener_that_takes_nothing_is_told_once_a_turn(site: Site) -> None:
+    def handle_accept(self: Any) -> None:
+        self.calls += 1
+
+    server, address = listener(site, handle_accept=handle_accept)
+    site.client(address)
+    site.turn(timeout=1)
+    assert server.calls == 1
+
+
+def test_an_accepted_socket_is_what_accept_gives(site: Site) -> None:
+    got: list[Any] = []
+
+    def handle_accept(self: Any) -> None:
+        got.append(self.accept())
+
+    server, address = listener(site, handle_accept=handle_accept)
+    client = site.client(address)
+    site.turn(timeout=1)
+    [(sock, addr)] = got
+    site.keep(sock)
+    assert addr == client.getsockname() == sock.getpeername()
+    assert type(sock) is socket.socket
+    assert (sock.family, sock.type) == (server.socket.family, server.socket.type)
+    assert sock.gettimeout() is None  # blocking, as ever: the dispatcher changes that
+    assert not sock.get_inheritable()

@@ -338,3 +338,33 @@ def test_no_wakeup_descriptor_stays_behind(site: Site) -> None:
     site.turn()
     before = signal.set_wakeup_fd(-1)
     assert before == -1
+
+
+def test_a_thread_that_computes_beside_the_loop_stops_neither(site: Site) -> None:
+    """It makes the GIL come back late, which the C engine answers by keeping it for longer."""
+    stop = threading.Event()
+    counted = [0]
+
+    def compute() -> None:
+        while not stop.is_set():
+            counted[0] += 1
+
+    def handle_read(self: Any) -> None:
+        self.send(self.recv(100))
+
+    ours, peer = site.pair()
+    site.channel(ours, handle_read=handle_read)
+    computing = threading.Thread(target=compute)
+    serving = threading.Thread(target=site.turn, args=(400,), kwargs={"timeout": 1})
+    computing.start()
+    serving.start()
+    try:
+        for number in range(100):
+            peer.send(b"%d" % number)
+            assert peer.recv(100) == b"%d" % number
+    finally:
+        site.loop.call_soon_threadsafe(site.map.clear)
+        stop.set()
+        computing.join()
+        serving.join()
+    assert counted[0] > 0

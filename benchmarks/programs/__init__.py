@@ -1,0 +1,1 @@
+"""The servers that are compared, each run as a program of its own."""

@@ -1,0 +1,67 @@
+"""What the tests of the benchmarks share: building the C programs, running the load generators.
+
+It must not know which servers there are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import fastcore
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+TIMEOUT = 60  # seconds for any child process
+KEYS = {
+    "requests",
+    "seconds",
+    "requests_per_second",
+    "cpu_us_per_request",
+    "process_cpu_us_per_request",
+    "p50_us",
+    "p99_us",
+    "p999_us",
+    "errors",
+    "busy",
+    "idle",
+    "rss_before",
+    "rss_after",
+}
+
+
+def build(source: str, directory: Path) -> str | None:
+    """Compile a C program of the benchmarks, every warning an error; None without a compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if os.name != "posix" or compiler is None:
+        return None
+    program = str(directory / Path(source).stem)
+    flags = ["-O1", "-Wall", "-Wextra", "-Werror"]
+    line = [compiler, *flags, "-o", program, str(BENCHMARKS / source)]
+    subprocess.run(line, check=True, timeout=TIMEOUT)
+    return program
+
+
+def python_load() -> list[str]:
+    """The load generator that needs no compiler."""
+    return [sys.executable, "-W", "error", str(BENCHMARKS / "load.py")]
+
+
+def run_load(generator: list[str], port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One measurement."""
+    return subprocess.run(
+        [*generator, "127.0.0.1", str(port), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The children import the very fastcore that this process imported."""
+    package_parent = str(Path(fastcore.__file__).resolve().parent.parent)
+    paths = [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
+    clean = {name: value for name, value in os.environ.items() if name != "FASTCORE_ENGINE"}
+    return {**clean, "PYTHONPATH": os.pathsep.join(paths), **more}

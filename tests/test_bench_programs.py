@@ -1,0 +1,266 @@
+"""Drives every server of the benchmarks in every protocol, with the load generator, in small.
+
+Each must answer correctly, say nothing on its standard error, and end when its input closes.
+How fast it is is not judged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from bench_support import BENCHMARKS, KEYS, TIMEOUT, build, environment, run_load
+
+ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
+PROGRAMS = BENCHMARKS / "programs"
+ALL = ("echo", "line", "greet", "broadcast", "download", "upload")
+HANDLERS = {
+    "direct": ("echo", "greet"),
+    "tutorial": ("echo", "greet", "broadcast"),
+    "with-send": ("echo",),
+    "chat": ("line", "download", "upload"),
+}
+# Load for each protocol of a server, and the "requests" it must report.  Sizes are odd, so that
+# nothing fits by chance, and those of echo and line beyond what one recv takes.
+LOADS: dict[str, list[tuple[str, float]]] = {
+    "echo": [
+        ("--busy 5 --idle 3 --requests 50 --size 1001", 50),
+        ("--busy 2 --requests 10 --size 200003 --in-flight 3", 10),
+        ("--protocol churn --busy 4 --idle 2 --requests 20 --size 501", 20),
+    ],
+    "line": [
+        ("--protocol line --busy 3 --idle 2 --requests 48 --size 33 --in-flight 16", 48),
+        ("--protocol line --busy 2 --requests 6 --size 30011 --in-flight 3", 6),
+    ],
+    "greet": [("--protocol accept --requests 60 --idle 10", 60)],
+    "broadcast": [("--protocol broadcast --busy 4 --idle 3 --requests 6 --size 101", 42)],
+    "download": [("--protocol download --busy 2 --idle 1 --size 1048576 --requests 4", 4)],
+    "upload": [("--protocol upload --busy 2 --idle 1 --size 1048576 --requests 4", 4)],
+}
+
+
+def plain(program: str, *arguments: str, warnings: str = "error") -> list[str]:
+    """A program under this interpreter."""
+    return [sys.executable, "-W", warnings, str(PROGRAMS / program), *arguments]
+
+
+def runners() -> dict[str, list[str]]:
+    """What channels.py runs on: each engine, and the asyncore that people use today."""
+    program = str(PROGRAMS / "channels.py")
+    fastcore = [sys.executable, "-W", "error", "-m", "fastcore", "run", "--engine"]
+    engines = {f"fastcore-{engine}": [*fastcore, engine, program] for engine in ENGINES}
+    return {**engines, "pyasyncore": plain("channels.py", warnings="ignore")}
+
+
+def servers() -> Iterator[tuple[str, list[str], Sequence[str], str]]:
+    """Name, command, protocols and the third-party library that it needs."""
+    for runner, command in runners().items():
+        for handler, protocols in HANDLERS.items():
+            yield f"{runner}-{handler}", [*command, "--handler", handler], protocols, ""
+    for flavour in ("protocol", "streams"):
+        command = plain("asyncio_servers.py", "--flavour", flavour)
+        yield f"asyncio-{flavour}", command, ALL, ""
+        yield f"uvloop-{flavour}", [*command, "--uvloop"], ALL, "uvloop"
+    # Deprecations inside these two libraries are theirs.
+    yield "gevent", plain("gevent_server.py", warnings="ignore"), ALL, "gevent"
+    yield "pyftpdlib", plain("pyftpdlib_server.py", warnings="ignore"), ALL, "pyftpdlib"
+    yield "threading", plain("socketserver_server.py", "--flavour", "threading"), ALL, ""
+    if hasattr(os, "fork"):
+        command = plain("socketserver_server.py", "--flavour", "forking")
+        yield "forking", command, [p for p in ALL if p != "broadcast"], ""
+
+
+CASES = [
+    pytest.param(command, protocol, library, id=f"{name}-{protocol}")
+    for name, command, protocols, library in servers()
+    for protocol in protocols
+]
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """load.c."""
+    program = build("load.c", tmp_path_factory.mktemp("load"))
+    if program is None:
+        pytest.skip("load.c needs a C compiler and POSIX")
+    return program
+
+
+@pytest.fixture(scope="module")
+def limit(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """limit.c."""
+    program = None
+    if sys.platform.startswith("linux"):
+        program = build("limit.c", tmp_path_factory.mktemp("limit"))
+    if program is None:
+        pytest.skip("limit.c needs Linux and a C compiler")
+    return program
+
+
+def need(library: str) -> None:
+    """Skip where a third-party library is missing."""
+    if library and importlib.util.find_spec(library) is None:
+        pytest.skip(f"needs {library}: pip install 'fastcore-loop[bench]'")
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], folder: Path, **more: str) -> Iterator[tuple[int, int]]:
+    """Start a server; its process id and port.  It must end with its input, and in silence."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=environment(**more),
+    ) as process:
+        guard = threading.Timer(TIMEOUT, process.kill)
+        guard.start()
+        try:
+            assert process.stdout is not None
+            match = re.search(r"(\d+)\s*$", process.stdout.readline())
+            assert match, process.communicate()
+            yield process.pid, int(match[1])
+            output, complaints = process.communicate(timeout=TIMEOUT)
+            assert (process.returncode, output, complaints) == (0, "", "")
+        finally:
+            guard.cancel()
+            if process.poll() is None:
+                process.kill()
+
+
+def drive(load: str, address: tuple[int, int], arguments: str, requests: float) -> None:
+    """Every answer must be right, and there must be so many."""
+    pid, port = address
+    common = ["--warmup", "0", "--patience", "10", "--pid", str(pid)]
+    done = run_load([load], port, *common, *arguments.split())
+    assert (done.returncode, done.stderr) == (0, "")
+    figures = json.loads(done.stdout)
+    assert set(figures) == KEYS
+    assert (figures["requests"], figures["errors"]) == (requests, 0)
+
+
+def drive_all(load: str, command: Sequence[str], protocol: str, folder: Path, **more: str) -> None:
+    """All the load that there is for a protocol, on one server process."""
+    line = [*command, "--protocol", protocol, "--size", "101"]
+    with running(line, folder, **more) as address:
+        for arguments, requests in LOADS[protocol]:
+            drive(load, address, arguments, requests)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "protocol", "library"), CASES)
+def test_server(load: str, tmp_path: Path, command: list[str], protocol: str, library: str) -> None:
+    need(library)
+    drive_all(load, command, protocol, tmp_path)
+
+
+@pytest.mark.parametrize("protocol", ALL)
+def test_limit(load: str, limit: str, tmp_path: Path, protocol: str) -> None:
+    drive_all(load, [limit], protocol, tmp_path)
+
+
+def test_limit_keeps_what_a_client_does_not_take(limit: str, tmp_path: Path) -> None:
+    text = os.urandom(3_000_000)
+    with (
+        running([limit], tmp_path) as (_, port),
+        socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client,
+    ):
+        sender = threading.Thread(target=client.sendall, args=(text,))
+        sender.start()
+        received = bytearray()
+        while len(received) < len(text):
+            received += client.recv(65536)
+        sender.join(TIMEOUT)
+        assert received == text
+
+
+BESIDE = {
+    **{name: ([*command, "--handler", "direct"], "") for name, command in runners().items()},
+    "asyncio": (plain("asyncio_servers.py"), ""),
+    "uvloop": (plain("asyncio_servers.py", "--uvloop"), "uvloop"),
+    "gevent": (plain("gevent_server.py", warnings="ignore"), "gevent"),
+    "pyftpdlib": (plain("pyftpdlib_server.py", warnings="ignore"), "pyftpdlib"),
+    "threading": (plain("socketserver_server.py"), ""),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_beside_a_computing_thread(load: str, tmp_path: Path, name: str) -> None:
+    command, library = BESIDE[name]
+    need(library)
+    with running([*command, "--busy-thread"], tmp_path) as address:
+        drive(load, address, "--busy 3 --idle 2 --requests 9", 9)
+
+
+@pytest.mark.parametrize("name", [name for name in BESIDE if name not in ("asyncio", "uvloop")])
+def test_without_delay(load: str, tmp_path: Path, name: str) -> None:
+    command, library = BESIDE[name]
+    need(library)
+    with running([*command, "--no-delay"], tmp_path) as address:
+        drive(load, address, "--busy 3 --requests 9", 9)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in BESIDE if n.startswith("fastcore") or n in ("asyncio", "uvloop")]
+)
+def test_beside_pending_timers(load: str, tmp_path: Path, name: str) -> None:
+    command, library = BESIDE[name]
+    need(library)
+    with running([*command, "--pending-timers", "1000"], tmp_path) as address:
+        drive(load, address, "--busy 3 --requests 30", 30)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*runners()[f"fastcore-{ENGINES[0]}"], "--handler", "direct", "--protocol", "line"],
+        [*plain("socketserver_server.py", "--flavour", "forking"), "--protocol", "broadcast"],
+    ],
+    ids=["handler", "forking"],
+)
+def test_says_what_it_cannot_do(tmp_path: Path, command: list[str]) -> None:
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r".+ does not do the protocol \w+\n", done.stderr)
+
+
+@pytest.mark.parametrize("loop", [*ENGINES, "asyncio", "uvloop"])
+@pytest.mark.parametrize(("program", "count"), [("timers.py", 3000), ("wakeups.py", 300)])
+def test_in_process(tmp_path: Path, program: str, count: int, loop: str) -> None:
+    need("uvloop" if loop == "uvloop" else "")
+    more = {"FASTCORE_ENGINE": loop} if loop in ENGINES else {}
+    name = "fastcore" if loop in ENGINES else loop
+    done = subprocess.run(
+        plain(program, "--loop", name, "--count", str(count)),
+        cwd=tmp_path,
+        env=environment(**more),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    figures = json.loads(done.stdout)
+    assert set(figures) == KEYS
+    assert (figures["requests"], figures["errors"]) == (count, 0)
+    assert (figures["p50_us"] is None) == (program == "timers.py")

@@ -1,0 +1,133 @@
+"""What a chat has received: both implementations against the plainest one, and as mirrors."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ENGINES
+from hypothesis import given
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).parent.parent
+KINDS = [f"fastcore._chat_{engine.replace('python', 'py')}" for engine in ENGINES]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Any:
+    return importlib.import_module(request.param).Received
+
+
+def lines_of(received: Any, terminator: bytes) -> list[bytes]:
+    """All whole lines, passed over one by one."""
+    found = []
+    for line in received.lines(terminator):
+        found.append(bytes(line))
+        received.pass_over()
+    return found
+
+
+@pytest.mark.parametrize("module", KINDS)
+@given(
+    pieces=st.lists(st.text("ab\r\n", max_size=12).map(str.encode), max_size=8),
+    terminator=st.sampled_from([b"\n", b"\r\n", b"\r\n\r\n", b"aba"]),
+)
+def test_lines_are_those_that_split_finds(
+    module: str, pieces: list[bytes], terminator: bytes
+) -> None:
+    received = importlib.import_module(module).Received(b"")
+    found = []
+    for piece in pieces:
+        received.feed(piece)
+        found += lines_of(received, terminator)
+    *expected, rest = b"".join(pieces).split(terminator)
+    assert found == expected
+    assert received.rest() == rest
+    assert (bool(received), received.size()) == (bool(rest), len(rest))
+
+
+@pytest.mark.parametrize("data", [b"x", bytearray(b"x")])
+def test_other_kinds_of_bytes_are_searched_too(kind: Any, data: Any) -> None:
+    received = kind(b"")
+    received.assign(data + b"--y--z")
+    assert lines_of(received, b"--") == [b"x", b"y"]
+    assert received.rest() == b"z"
+    received.assign(b"x;y;")
+    assert lines_of(received, bytearray(b";")) == [b"x", b"y"]
+
+
+def test_a_piece_is_there_until_it_is_passed_over(kind: Any) -> None:
+    received = kind(b"one\ntwo\nth")
+    lines = iter(received.lines(b"\n"))
+    assert next(lines) == b"one"
+    assert received.rest() == b"one\ntwo\nth"
+    assert received.pass_over() is True
+    assert received.rest() == b"two\nth"
+    # rest() makes a new object of what is left: the lines are to be begun anew.
+    assert list(lines) == []
+    assert lines_of(received, b"\n") == [b"two"]
+
+
+def test_taking_more_than_there_is_takes_what_there_is(kind: Any) -> None:
+    received = kind(b"abcdef")
+    assert received.take(2) == b"ab"
+    assert received.pass_over() is True
+    assert received.take(9) == b"cdef"
+    assert received.pass_over() is False
+    assert not received
+    assert received.take(1) == b""
+
+
+def test_what_is_assigned_meanwhile_is_passed_over_as_far(kind: Any) -> None:
+    received = kind(b"abc\n")
+    assert next(iter(received.lines(b"\n"))) == b"abc"
+    received.assign(b"123456")
+    assert received.pass_over() is True
+    assert received.rest() == b"56"  # as the standard library slices what it finds
+    received.take(1)
+    received.assign(b"")
+    assert received.pass_over() is False
+
+
+def test_answers_wait_while_anything_is_left(kind: Any) -> None:
+    received = kind(b"")
+    received.feed(b"1\n2\n3\n")
+    lines = iter(received.lines(b"\n"))
+    next(lines)
+    assert received.pass_over()
+    assert received.undecided()
+    received.hold(True)
+    assert received.holds()
+    next(lines)
+    assert received.pass_over()
+    assert (received.undecided(), received.holds()) == (False, True)
+    next(lines)
+    assert not received.pass_over()
+    assert not received.holds()
+    received.feed(b"4\n")
+    assert received.undecided()
+    received.hold(True)
+    received.release()
+    assert not received.holds()
+
+
+@pytest.mark.skipif("c" not in ENGINES, reason="only the Python engine is to be tested")
+def test_both_are_mirrors() -> None:
+    from fastcore import _chat_c, _chat_py
+
+    tree = ast.parse((ROOT / "fastcore" / "_chat_py.py").read_text())
+    [found] = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    python = [node.name for node in found.body if isinstance(node, ast.FunctionDef)]
+    text = (ROOT / "src" / "chat.pyx").read_text()
+    body = text[text.index("cdef class Received:") :].split("\n\n\n")[0]
+    c = re.findall(r"^    def (\w+)\(", body, re.MULTILINE)
+    assert [name for name in c if name not in ("__iter__", "__next__")] == python
+    for name in python:
+        if not name.startswith("_"):
+            ours, reference = getattr(_chat_c.Received, name), getattr(_chat_py.Received, name)
+            assert inspect.getdoc(ours) == inspect.getdoc(reference)
