@@ -28,6 +28,7 @@ from errno import (
     ESHUTDOWN,
     EWOULDBLOCK,
 )
+from itertools import count
 from math import inf, isnan
 from operator import index
 from threading import get_ident
@@ -63,7 +64,15 @@ LOOK_EVERY = 256
 # How long a thread rests where another one waits for the same loop already.
 STEP_ASIDE = 0.01
 
+# Why a registration takes no part.
+RESTING = 1
+GONE = 2
+_NOBODY = object()  # stands in no map
+
 _socket_class = socket.socket
+
+# Timers of one moment run in the order in which they were asked for.
+_timer_numbers = count()
 
 
 def pollers() -> tuple[str, ...]:
@@ -75,14 +84,6 @@ class Channel:
     """What every dispatcher inherits: the part of it that must be fast."""
 
     socket: Any
-
-    def readable(self) -> Any:
-        """Say whether the channel wants to read; asked by the loop.  Default: True."""
-        return True
-
-    def writable(self) -> Any:
-        """Say whether the channel wants to write; asked by the loop.  Default: True."""
-        return True
 
     def recv(self, buffer_size: int) -> bytes:
         """Read at most `buffer_size` bytes; `b""` after the end, when handle_close() has run.
@@ -158,18 +159,30 @@ class Handle:
 class _Registration:
     """One entry of the map as the engine last saw it, and what the kernel was told."""
 
-    __slots__ = ("asked", "born", "fd", "gone", "kernel", "obj", "resting", "touched", "want")
+    __slots__ = ("apart", "asked", "born", "fd", "kernel", "obj", "present", "touched", "want")
 
     def __init__(self, fd: int, obj: Any, born: int) -> None:
         self.fd = fd
-        self.obj = obj
+        self.obj = self.present = obj  # present: nobody, where it is set apart
         self.born = born  # the batch it appeared in: older events are not for it
         self.want = 0  # what the predicates last said
         self.kernel = 0  # what the kernel's set holds
         self.asked = -1  # the moment of that
         self.touched = False  # it will be asked again
-        self.gone = False  # the engine has dropped it
-        self.resting = False  # it takes no part for now
+        self.apart = 0  # RESTING: it takes no part for now; GONE: the engine has dropped it
+
+    def set_apart(self, why: int) -> None:
+        self.apart |= why
+        self.present = _NOBODY
+
+
+class _Counts:
+    """What happened since the loop was made."""
+
+    __slots__ = ("changes", "events", "sweeps", "turns")
+
+    def __init__(self) -> None:
+        self.turns = self.events = self.sweeps = self.changes = 0
 
 
 class Engine:
@@ -184,13 +197,10 @@ class Engine:
 
     # There before __init__, which may be left by an exception: __del__ looks at them.
     _poller: Any = None
-    _made = False
-    _wake_receiver: socket.socket | None = None
-    _wake_sender: socket.socket | None = None
-    _wake_closer: Any = None
+    _wake: tuple[socket.socket, socket.socket, Any] | None = None  # receiver, sender, closer
 
     def __init__(self, map: Any, poller: str, strict: bool) -> None:
-        if self._made:
+        if hasattr(self, "_registrations"):
             raise RuntimeError("a loop is initialised once")
         if poller not in _pollers_py.kinds:
             raise ValueError(f"no poller {poller!r} here; there are: {', '.join(pollers())}")
@@ -200,29 +210,23 @@ class Engine:
         self._registrations: dict[int, _Registration] = {}
         self._touched: list[_Registration] = []
         self._wake_pending = False
-        self._woken = False
-        self._waiting = 0  # whether a thread waits on the kernel's set
-        self._waiter = 0  # which
+        self._waiting = 0  # the thread that waits on the kernel's set
         self._forgotten: list[tuple[int, int]] = []
         self._drivers: list[int] = []  # the threads that drive the loop, once for each nesting
         self._exposed = False
         self._closed = False
         self._stopping = False
-        self._depth = 0
-        self._driver = 0  # the thread that is in the loop
-        self._reports = False
-        self._disconnect_closes = False
+        self._manner = False, False  # _drive()'s `reports` and `disconnect_closes`
         self._batch = 0
         self._moment = 0  # counts the handlers and callbacks that ran
         self._sweep_wanted = False
         self._sweep_due = 0.0
         self._look_due = 0.0
         self._timers: list[tuple[float, int, Handle]] = []
-        self._timer_count = 0
         self._cancelled = 0
         self._ready: deque[Handle] = deque()
-        self._turns = self._events = self._sweeps = self._changes = 0
-        self._made = True
+        self._scheduled = False  # whether there may be timers, or something ready
+        self._counts = _Counts()
         _engines.add(self)
 
     def __del__(self) -> None:
@@ -238,6 +242,7 @@ class Engine:
         """Run `callback(*args)` in the next turn; return its Handle."""
         handle = self._handle(None, None, callback, args)
         self._ready.append(handle)
+        self._scheduled = True
         self._tell_driver()
         return handle
 
@@ -245,6 +250,7 @@ class Engine:
         """As call_soon(), from any thread or signal handler; wakes a wait that blocks."""
         handle = self._handle(None, None, callback, args)
         self._ready.append(handle)
+        self._scheduled = True
         self.wakeup()
         return handle
 
@@ -296,8 +302,8 @@ class Engine:
 
     def _schedule(self, handle: Handle) -> None:
         assert handle.when is not None
-        self._timer_count += 1
-        heapq.heappush(self._timers, (handle.when, self._timer_count, handle))
+        heapq.heappush(self._timers, (handle.when, next(_timer_numbers), handle))
+        self._scheduled = True
         self._tell_driver()
 
     def _timer_cancelled(self) -> None:
@@ -362,16 +368,17 @@ class Engine:
         if self._wake_pending:
             return
         self._wake_pending = True
-        sender = self._wake_sender
-        if sender is not None:
+        wake = self._wake
+        if wake is not None:
             try:
-                sender.send(b"\0")
+                wake[1].send(b"\0")
             except OSError:
                 pass  # full: it wakes anyway; closed: nobody waits
 
     def _tell_driver(self) -> None:
         """Wake the loop where another thread is in it: it may wait, or be just about to."""
-        if self._waiting or (self._depth and self._driver != get_ident()):
+        driver = self._drivers[-1:]
+        if self._waiting or (driver and driver[0] != get_ident()):
             self.wakeup()
 
     def stop(self) -> None:
@@ -382,7 +389,7 @@ class Engine:
     @property
     def running(self) -> bool:
         """Whether the loop is being run, here or in another thread."""
-        return self._depth > 0
+        return bool(self._drivers)
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when the kernel has events for the loop.
@@ -402,10 +409,10 @@ class Engine:
         return {
             "engine": name,
             "poller": self.poller,
-            "turns": self._turns,
-            "events": self._events,
-            "sweeps": self._sweeps,
-            "interest_changes": self._changes,
+            "turns": self._counts.turns,
+            "events": self._counts.events,
+            "sweeps": self._counts.sweeps,
+            "interest_changes": self._counts.changes,
             "channels": len(self._registrations),
             "timers": len(self._timers) - self._cancelled,
             "callbacks": len(self._ready),
@@ -416,7 +423,7 @@ class Engine:
 
         Raises RuntimeError while the loop runs.
         """
-        if self._depth:
+        if self._drivers:
             raise RuntimeError("a running loop cannot be closed: stop() it first")
         self._closed = True
         self._timers.clear()
@@ -433,7 +440,7 @@ class Engine:
     def _open(self) -> None:
         if self._closed:
             raise RuntimeError("the loop is closed")
-        if self._wake_receiver is None:
+        if self._wake is None:
             receiver, sender = socket.socketpair()
             receiver.setblocking(False)
             sender.setblocking(False)
@@ -441,15 +448,16 @@ class Engine:
             # would complain of not being closed.
             closer = weakref.finalize(self, _close_both, receiver, sender)
             closer.atexit = False
-            if self._wake_receiver is None:
-                self._wake_receiver, self._wake_sender = receiver, sender
-                self._wake_closer = closer
+            if self._wake is None:
+                self._wake = receiver, sender, closer
+                if self._wake_pending:
+                    sender.send(b"\0")  # asked for while nothing was open
             else:
                 closer()  # type: ignore[unreachable]  # another thread was faster
         if self._poller is None:
             poller = _pollers_py.kinds[self.poller]()
             try:
-                poller.set(self._wake_receiver.fileno(), 0, READ)
+                poller.set(self._wake[0].fileno(), 0, READ)
             except OSError:
                 poller.close()
                 raise
@@ -466,13 +474,13 @@ class Engine:
             poller, self._poller = self._poller, None
             poller.close()
             self._forgotten.clear()
-        if self._wake_receiver is not None:
-            self._wake_receiver = self._wake_sender = None
-            self._wake_closer()
+        if self._wake is not None:
+            closer, self._wake = self._wake[2], None
+            closer()
 
     def _release_if_idle(self) -> None:
         """Hold nothing for a map that is empty: a program may use a new map every time."""
-        if self._depth or self.map or self._exposed:
+        if self._drivers or self.map or self._exposed:
             return
         if not self._has_pending():
             for registration in list(self._registrations.values()):
@@ -492,18 +500,17 @@ class Engine:
 
     def _wake_fileno(self) -> int:
         self._open()
-        assert self._wake_sender is not None
-        return self._wake_sender.fileno()
+        assert self._wake is not None
+        return self._wake[1].fileno()
 
     def _drain_wakeups(self) -> None:
-        assert self._wake_receiver is not None
+        assert self._wake is not None
         try:
-            while len(self._wake_receiver.recv(4096)) == 4096:
+            while len(self._wake[0].recv(4096)) == 4096:
                 pass
         except OSError:
             pass
         self._wake_pending = False
-        self._woken = True
 
     # Overridden by Loop, which keeps the loop of a map alive while it has something to do.
     def _keep(self) -> None: ...
@@ -521,7 +528,7 @@ class Engine:
         registration = _Registration(fd, obj, self._batch + (1 if self._waiting else 0))
         self._registrations[fd] = registration
         self._mark(registration)
-        if not self._depth:
+        if not self._drivers:
             self._forget_dropped()
 
     def _detach(self, fd: int) -> None:
@@ -529,7 +536,7 @@ class Engine:
         known = self._registrations.get(fd)
         if known is not None:
             self._drop(known)
-        if not self._depth:
+        if not self._drivers:
             self._forget_dropped()
             self._release_if_idle()
 
@@ -539,16 +546,22 @@ class Engine:
         if known is not None and known.obj is obj:
             self._mark(known)
 
+    def _is_readable(self, fd: int) -> bool:
+        """Whether `fd` can be read just now."""
+        return bool(_pollers_py.query_now({fd: READ}).get(fd, 0) & READ)
+
     def _rest(self, fd: int, obj: Any, seconds: float) -> None:
         """Leave `obj` alone for that long."""
         known = self._registrations.get(fd)
-        if known is not None and known.obj is obj and not known.resting:
-            known.resting = True
+        if known is not None and known.obj is obj and not known.apart:
+            known.set_apart(RESTING)
             self._mark(known)
             self.call_later(seconds, self._resume, known)
 
     def _resume(self, registration: _Registration) -> None:
-        registration.resting = False
+        registration.apart &= ~RESTING
+        if not registration.apart:
+            registration.present = registration.obj
         self._mark(registration)
 
     def _mark(self, registration: _Registration) -> None:
@@ -558,8 +571,8 @@ class Engine:
             self._tell_driver()
 
     def _drop(self, registration: _Registration) -> None:
-        if not registration.gone:
-            registration.gone = True
+        if not registration.apart & GONE:
+            registration.set_apart(GONE)
             del self._registrations[registration.fd]
         self._forget_kernel(registration)
 
@@ -567,7 +580,7 @@ class Engine:
         """Keep nothing of what went while nobody drives the loop."""
         # A program may take turns by itself (`asyncore.poll()`): then nobody asks the touched.
         if len(self._touched) > 2 * len(self._registrations):
-            self._touched = [one for one in self._touched if not one.gone]
+            self._touched = [one for one in self._touched if not one.apart & GONE]
 
     def _forget_kernel(self, registration: _Registration) -> None:
         if registration.kernel and self._poller is not None:
@@ -577,7 +590,7 @@ class Engine:
                 registration.kernel = 0
                 self.wakeup()
                 return
-            self._changes += 1
+            self._counts.changes += 1
             try:
                 self._poller.set(registration.fd, registration.kernel, 0)
             except OSError:
@@ -586,7 +599,7 @@ class Engine:
 
     def _is_current(self, registration: _Registration) -> bool:
         """Whether the map still holds the very object that was polled for."""
-        return not registration.gone and self.map.get(registration.fd) is registration.obj
+        return not registration.apart & GONE and self.map.get(registration.fd) is registration.obj
 
     def _reconcile(self) -> None:
         """Follow what others did to the map."""
@@ -612,36 +625,38 @@ class Engine:
         With `eager`, those that came to want to write are not told but returned.
         """
         writers: list[_Registration] = []
-        holder = self.map.get
-        position = 0
+        channels, moment = self.map, self._moment
         try:
-            for position, registration in enumerate(asked):  # noqa: B007
+            for registration in asked:
                 registration.touched = False
-                obj = registration.obj
-                if registration.gone or holder(registration.fd) is not obj:
-                    self._drop(registration)
-                    continue
-                if registration.resting:
-                    want = 0
+                obj = registration.present
+                if channels.get(registration.fd) is not obj:
+                    if not self._is_current(registration):
+                        fd = registration.fd
+                        self._drop(registration)
+                        if fd in self.map and fd not in self._registrations:
+                            self._attach(fd, self.map[fd])
+                        continue
+                    want = 0  # it rests
                 else:
                     try:
                         want = READ if obj.readable() else 0
                         if obj.writable() and not obj.accepting:
-                            want |= WRITE
+                            want += WRITE
                     except BaseException as error:
                         if not self._caught(registration, error, True):
                             raise
                         continue
-                registration.asked = self._moment
+                registration.asked = moment
                 registration.want = want
                 if want != registration.kernel:
-                    if eager and want & WRITE & ~registration.kernel:
+                    if eager and want >= WRITE > registration.kernel:
                         writers.append(registration)
                     else:
                         self._apply(registration)
         except BaseException:
             # Nobody may be forgotten because one channel cannot answer.
-            for one in [*writers, *asked[position:]]:
+            for one in [*writers, *asked[asked.index(registration) :]]:
                 one.touched = False
                 self._mark(one)
             raise
@@ -649,12 +664,13 @@ class Engine:
 
     def _apply(self, registration: _Registration) -> None:
         """Tell the kernel what the channel wants."""
-        if self._waiting:
-            self._mark(registration)  # another thread waits on the kernel's set
+        if self._waiting:  # another thread waits on the kernel's set
+            registration.want &= registration.kernel  # what may come is not for more than that
+            self._mark(registration)
             return
         if self._poller is None:
             self._open()
-        self._changes += 1
+        self._counts.changes += 1
         fd = index(registration.fd)
         if fd > _pollers_py.LARGEST:
             raise OverflowError(f"{fd} is no descriptor")
@@ -663,7 +679,7 @@ class Engine:
             registration.kernel = registration.want
         except OSError as error:
             registration.kernel = 0
-            registration.resting = True  # or it would fail again on every turn
+            registration.set_apart(RESTING)  # or it would fail again on every turn
             if error.errno == EBADF:
                 self._call(registration, registration.obj.handle_close)
             else:
@@ -681,7 +697,7 @@ class Engine:
         try:
             for registration in writers:
                 mask = ready.get(registration.fd, 0)
-                if not mask or registration.gone or self._batch != batch:
+                if not mask or registration.apart or self._batch != batch:
                     self._mark(registration)  # or a nested loop ran, as in _deliver_all()
                 else:
                     acted = True
@@ -702,21 +718,17 @@ class Engine:
 
     def _sweep(self) -> bool:
         """Ask every channel; return whether a handler ran."""
-        few = len(self.map) <= SWEEP_ALWAYS
-        start = 0.0 if few else monotonic()
-        self._sweeps += 1
-        self._sweep_wanted = False
+        start = monotonic() if self._sweep_wanted else 0.0
+        self._counts.sweeps += 1
         if len(self._registrations) != len(self.map):
             self._reconcile()
         self._touched = []
-        writers = self._ask(list(self._registrations.values()), True)
-        if self._touched or len(self._registrations) != len(self.map):
-            # Entries of the map that others replaced: dropped just now, and known anew.
+        writers = self._ask([*self._registrations.values()], True)
+        if self._touched:  # by predicates, or entries of the map that others replaced
             writers += self._ask(self._take_touched(), True)
-        if few:
-            self._sweep_due = 0.0
-        else:
+        if start:
             end = monotonic()
+            self._sweep_wanted = False
             self._sweep_due = end + max((end - start) * SWEEP_SHARE, SWEEP_PAUSE)
         return self._write_now(writers) if writers else False
 
@@ -730,14 +742,14 @@ class Engine:
         if start < self._look_due:
             return
         for registration in list(self._registrations.values()):
-            if registration.gone:
+            if registration.apart:
                 continue
             sock = getattr(registration.obj, "socket", None)
-            if type(sock) is not _socket_class or sock.fileno() >= 0 or registration.resting:
+            if type(sock) is not _socket_class or sock.fileno() >= 0:
                 continue
             fd = registration.fd
             if _pollers_py.query_now({fd: READ}).get(fd, 0) & INVALID:
-                registration.resting = True
+                registration.set_apart(RESTING)
                 self._mark(registration)
                 self._call(registration, registration.obj.handle_close)
         if len(self._registrations) > SWEEP_ALWAYS:
@@ -750,7 +762,7 @@ class Engine:
         Returns whether a handler ran.
         """
         self._sweep_wanted = True
-        if self._strict or len(self.map) <= SWEEP_ALWAYS or monotonic() >= self._sweep_due:
+        if self._strict or monotonic() >= self._sweep_due:
             return self._sweep()
         return self._settle()
 
@@ -767,41 +779,37 @@ class Engine:
     ) -> None:
         """Take turns until stop(), until `count` of them, until the map is empty or all is idle."""
         self._open()
-        outer = self._reports, self._disconnect_closes
-        self._reports, self._disconnect_closes = reports, disconnect_closes
+        outer, self._manner = self._manner, (reports, disconnect_closes)
         driver = get_ident()
         nested = driver in self._drivers
         outer_stops = self._stopping
         if nested:
             self._stopping = False  # that is about the outer one
-        self._driver = driver
         self._drivers.append(driver)
-        self._depth += 1
         self._moment += 1  # the program's own code ran since the last call
         turns = 0
+        sweep, turn = self._sweep, self._turn
         try:
-            last = count is not None and not count > 0
-            while True:
-                acted = self._settle() if last else self._prepare()
-                if last or (until_empty and not self.map):
-                    break
-                if until_idle and not (self.map or self._has_pending()):
-                    break
+            while count is None or turns < count:
+                acted = sweep() if len(self.map) <= SWEEP_ALWAYS else self._prepare()
+                if not self.map and (until_empty or (until_idle and not self._has_pending())):
+                    return
                 # A handler that ran just now was this turn's work, if turns are counted.
-                self._turn(timeout, acted and (turns == 0 or count is not None))
+                turn(timeout, acted and (turns == 0 or count is not None))
                 turns += 1
-                last = self._stopping or (count is not None and turns >= count)
+                if self._stopping:
+                    break
+            self._settle()
         finally:
-            self._depth -= 1
             self._drivers.remove(driver)
-            self._driver = self._drivers[-1] if self._drivers else 0
             if nested:
-                self._stopping = self._stopping or outer_stops  # stop() ends the outer one too
+                if outer_stops or self._stopping:
+                    self.stop()  # the outer one too, and it must not wait
             elif not self._drivers:
                 self._stopping = False
             else:
                 self.wakeup()  # it may be in a wait whose wake-up was taken here
-            self._reports, self._disconnect_closes = outer
+            self._manner = outer
             self._batch += 1  # what an outer turn has still to deliver may be stale
 
     def _has_pending(self) -> bool:
@@ -809,26 +817,32 @@ class Engine:
 
     def _turn(self, timeout: float | None, at_once: bool) -> None:
         """Wait until something happens and deliver it; do not wait if it is to be `at_once`."""
-        self._turns += 1
-        self._woken = False
-        if at_once or self._sweep_wanted or self._timers or self._ready or self._stopping:
+        self._counts.turns = turns = self._counts.turns + 1
+        if at_once or self._scheduled or self._sweep_wanted:
             events = self._wait_for_what_is_due(timeout, at_once)
         elif timeout is not None and timeout <= QUIET:
             events = self._wait(timeout)
         else:
             events = self._wait(QUIET)
-            if not events and not self._woken:
+            if not events:
                 self._look_for_closed()
                 rest = None if timeout is None else timeout - QUIET
                 events = self._wait_for_what_is_due(rest, bool(self._touched))
         if events:
             self._deliver_all(events)
-        if not events or self._turns % LOOK_EVERY == 0:
+            if turns % LOOK_EVERY == 0:
+                self._look_for_closed()
+        else:
             self._look_for_closed()
-        if self._timers:
-            self._run_timers()
-        if self._ready:
-            self._run_ready()
+        if self._scheduled:
+            if self._timers:
+                self._run_timers()
+            if self._ready:
+                self._run_ready()
+            # In this order: a signal handler or another thread may schedule something meanwhile.
+            self._scheduled = False
+            if self._timers or self._ready:
+                self._scheduled = True
 
     def _wait_for_what_is_due(self, timeout: float | None, at_once: bool) -> list[tuple[int, int]]:
         """Wait for events until the timeout, the next timer or the sweep that is due."""
@@ -842,7 +856,7 @@ class Engine:
                 events = self._wait(0.0)
             else:
                 events = self._wait(None if due == inf else max(0.0, due - monotonic()))
-            if events or at_once or self._woken or self._ready:
+            if events or at_once or self._ready:
                 return events
             now = monotonic()
             if self._next_timer() <= now:
@@ -857,22 +871,18 @@ class Engine:
         if self._poller is None:
             self._open()
             self._settle()
-        if self._waiting and self._waiter != get_ident():
+        driver, outer = get_ident(), self._waiting
+        if outer and outer != driver:
             # Another thread waits, and delivers what it finds: the kernel's set is for one.
             sleep(STEP_ASIDE if timeout is None else min(max(timeout, 0.0), STEP_ASIDE))
             return []
-        self._waiter = get_ident()
-        self._waiting += 1
+        self._waiting = driver
         try:
-            events: list[tuple[int, int]] = self._poller.wait(
-                0.0 if self._wake_pending else timeout
-            )
+            events: list[tuple[int, int]] = self._poller.wait(timeout)
         finally:
-            self._waiting = max(0, self._waiting - 1)  # 0: a signal handler has forked
+            self._waiting = outer  # the same thread, where a signal handler waits within the wait
             if self._forgotten:
                 self._forget_late()
-        if self._wake_pending:
-            self._drain_wakeups()
         return events
 
     def _forget_late(self) -> None:
@@ -883,26 +893,46 @@ class Engine:
                 self._poller.set(fd, kernel, 0)
 
     def _deliver_all(self, events: list[tuple[int, int]]) -> None:
-        self._batch += 1
-        batch = self._batch
-        self._events += len(events)
-        find = self._registrations.get
+        self._batch = batch = self._batch + 1
+        self._counts.events += len(events)
+        registrations, touched, channels = self._registrations, self._touched, self.map
         for fd, mask in events:
-            registration = find(fd)
-            if registration is None:
+            try:
+                registration = registrations[fd]
+            except KeyError:
                 self._take_own(fd)
-            elif registration.born < batch:
-                self._deliver(registration, mask)
-                if self._batch != batch:
-                    # A nested loop ran and may have taken what the rest of this batch is about.
-                    # Readiness is level-triggered: what still holds is reported again.
-                    return
+                continue
+            if mask != READ or registration.want != READ:
+                if registration.born < batch:
+                    self._deliver(registration, mask)
+            else:
+                # What most events are, without the call of _deliver().  It is not newly born: it
+                # was asked, and the kernel told.
+                if not registration.touched:
+                    registration.touched = True
+                    touched.append(registration)
+                obj = registration.obj
+                if channels.get(fd) is not obj:
+                    continue
+                asking = True
+                try:
+                    if registration.asked == self._moment or obj.readable():
+                        asking = False
+                        self._moment += 1
+                        obj.handle_read_event()
+                except BaseException as error:
+                    if not self._caught(registration, error, asking):
+                        raise
+            if self._batch != batch:
+                # A nested loop ran and may have taken what the rest of this batch is about.
+                # Readiness is level-triggered: what still holds is reported again.
+                return
 
     def _take_own(self, fd: int) -> None:
         """Take an event that is no channel's: a wake-up, or a sign to make the set anew."""
         if fd < 0:
             self._rebuild()
-        elif self._wake_receiver is not None and fd == self._wake_receiver.fileno():
+        elif self._wake is not None and fd == self._wake[0].fileno():
             self._drain_wakeups()
 
     def _deliver(self, registration: _Registration, mask: int) -> None:
@@ -914,8 +944,8 @@ class Engine:
         if self.map.get(registration.fd) is not obj:
             return
         want = registration.want
-        writing = mask & _WRITABLE and want & WRITE
-        if mask & _READABLE and want & READ:
+        writing = mask != READ and mask & _WRITABLE and want & WRITE
+        if mask != WRITE and mask & _READABLE and want & READ:
             asking = True
             try:
                 # Asked once more, if a handler ran since: it may have changed the answer.
@@ -940,7 +970,7 @@ class Engine:
             except BaseException as error:
                 if not self._caught(registration, error, asking):
                     raise
-        if mask & (URGENT | INVALID) and self._is_current(registration):
+        if mask != WRITE and mask & (URGENT | INVALID) and self._is_current(registration):
             if mask & INVALID:
                 self._call(registration, obj.handle_close)
             elif want:
@@ -956,7 +986,7 @@ class Engine:
 
     def _caught(self, registration: _Registration, error: BaseException, asking: bool) -> bool:
         """Tell the channel of its exception, if it is one that stays here."""
-        if isinstance(error, self.passed_through) or (asking and not self._reports):
+        if isinstance(error, self.passed_through) or (asking and not self._manner[0]):
             return False
         self._failed(registration, error)
         return True
@@ -965,15 +995,15 @@ class Engine:
         """Tell the channel of its exception, while that is active."""
         obj = registration.obj
         if isinstance(error, OSError):
-            if registration.resting and error.errno in EXHAUSTED:
+            if registration.apart & RESTING and error.errno in EXHAUSTED:
                 return  # accept() has seen to it
-            if self._disconnect_closes and error.errno in DISCONNECTED:
+            if self._manner[1] and error.errno in DISCONNECTED:
                 handler = obj.handle_close
             else:
                 handler = obj.handle_error
         else:
             handler = obj.handle_error
-        if not self._reports:
+        if not self._manner[0]:
             handler()
             return
         try:
@@ -994,9 +1024,7 @@ class Engine:
         """In a child: leave the parent's kernel set alone and start an own one when needed."""
         self._release()
         self._waiting = 0  # the other threads are not here
-        self._driver = get_ident()
-        self._drivers = [driver for driver in self._drivers if driver == self._driver]
-        self._depth = len(self._drivers)
+        self._drivers = [driver for driver in self._drivers if driver == get_ident()]
         for registration in self._registrations.values():
             registration.kernel = 0
             self._mark(registration)

@@ -150,10 +150,9 @@ def query_now(interest: dict[int, int]) -> dict[int, int]:
     if _new_poll is None:
         return _query_by_select(interest)
     asked = _new_poll()
-    register, requests = asked.register, _poll_requests
     try:
         for fd, mask in interest.items():
-            register(fd, requests[mask & (READ | WRITE)])
+            asked.register(fd, _poll_requests[mask])
     except (ValueError, OverflowError):  # a number that no descriptor can have
         possible = {fd: mask for fd, mask in interest.items() if 0 <= fd <= LARGEST}
         ready = query_now(possible) if len(possible) < len(interest) else {}
@@ -213,6 +212,7 @@ class EpollPoller:
         self._interest: dict[int, int] = {}
         self._files: dict[int, int] = {}  # always ready, refused by the kernel
         self._lost: set[int] = set()
+        self._plain = _epoll_is_ours  # until one of these is needed: what the kernel says holds
 
     def close(self) -> None:
         """Release the kernel's set; may be called twice."""
@@ -230,7 +230,7 @@ class EpollPoller:
         if old == 0 and fd in self._interest and fd not in self._files:
             # The number was closed and is used again; its old registration
             # may live on in a duplicate.
-            self._lost.add(fd)
+            self._lose(fd)
         request = _epoll_requests[new]
         try:
             try:
@@ -241,21 +241,26 @@ class EpollPoller:
             except FileExistsError:
                 self._epoll.modify(fd, request)
             except FileNotFoundError:
-                self._lost.add(fd)
+                self._lose(fd)
                 self._epoll.register(fd, request)
         except PermissionError:
             if fd in self._interest and fd not in self._files:
-                self._lost.add(fd)
+                self._lose(fd)
             self._files[fd] = new
+            self._plain = False
         except OSError as error:
             if error.errno == errno.EBADF and fd in self._interest:
-                self._lost.add(fd)
+                self._lose(fd)
             raise
         except (ValueError, OverflowError):
             raise _bad_descriptor() from None
         else:
             self._files.pop(fd, None)
         self._interest[fd] = new
+
+    def _lose(self, fd: int) -> None:
+        self._lost.add(fd)
+        self._plain = False
 
     def _remove(self, fd: int) -> None:
         self._interest.pop(fd, None)
@@ -266,21 +271,21 @@ class EpollPoller:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.EBADF, errno.EPERM):
                 raise
-            self._lost.add(fd)
+            self._lose(fd)
         except (ValueError, OverflowError):
             pass
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait at most timeout seconds (None: without limit) for (fd, mask)."""
-        if self._files:
-            timeout = 0
-        elif timeout is not None and timeout > _LONGEST:
-            timeout = _LONGEST
-        events: list[tuple[int, int]] = self._epoll.poll(timeout)
-        if self._lost or self._files or not _epoll_is_ours:
-            events = [(fd, _epoll_masks[bits]) for fd, bits in events]
-            events = self._without_strangers(events)
-            events.extend(self._files.items())
+        if self._plain:
+            try:
+                return self._epoll.poll(timeout)  # type: ignore[no-any-return]
+            except OverflowError:
+                pass
+        limit = 0 if self._files else _limited(timeout)
+        events = [(fd, _epoll_masks[bits]) for fd, bits in self._epoll.poll(limit)]
+        events = self._without_strangers(events)
+        events.extend(self._files.items())
         return events
 
     def _without_strangers(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
