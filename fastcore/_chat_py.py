@@ -32,7 +32,8 @@ class Received:
     )
 
     def __init__(self, data: Any) -> None:
-        self.assign(data)
+        self._data = data
+        self._at = 0
         self._piece_of: Any = None
         self._begin = self._end = 0
         self._joins: bool | None = None
@@ -50,7 +51,7 @@ class Received:
 
     def assign(self, data: Any) -> None:
         """Forget what is there, and have `data` instead."""
-        self._data: Any = data
+        self._data = data
         self._at = 0
 
     def feed(self, data: Any) -> None:

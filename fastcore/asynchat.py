@@ -18,7 +18,7 @@ from ._engine import Channel, Received, push_short
 _JOINED = 256  # pieces that are joined at a time, at most
 
 # The number behind `socket.type`, which makes an enumeration member of it each time.
-_SOCKET_TYPE = _socket.socket.type.__get__  # type: ignore[attr-defined]
+_SOCKET_TYPE = _socket.socket.type.__get__
 
 
 def _is_bytes(piece: Any) -> bool:
@@ -120,7 +120,7 @@ class async_chat(asyncore.dispatcher):
                 self._fastcore_send_held()
 
     def _fastcore_pass_on(self, received: Received) -> None:
-        """Pass on what was received: the pieces that are complete, and what there is of the last."""
+        """Pass on what was received: complete pieces, and what there is of the last."""
         while received:
             terminator = self.get_terminator()
             if type(terminator) is bytes and terminator:

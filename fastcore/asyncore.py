@@ -222,8 +222,8 @@ def _loop_over(
 # As they are here: a program may replace them.  The numbers behind `socket.family` and
 # `socket.type`, which make enumeration members of them each time.
 _SOCKET, _SOCKET_ACCEPT = socket.socket, socket.socket.accept
-_FAMILY = _socket.socket.family.__get__  # type: ignore[attr-defined]
-_TYPE = _socket.socket.type.__get__  # type: ignore[attr-defined]
+_FAMILY = _socket.socket.family.__get__
+_TYPE = _socket.socket.type.__get__
 
 _ACCEPTED_AT_ONCE = 64
 
@@ -232,7 +232,7 @@ def _accept(sock: Any) -> Any:
     """Do what `sock.accept()` does, in half the time for a standard socket."""
     if type(sock) is not _SOCKET or _SOCKET.accept is not _SOCKET_ACCEPT:
         return sock.accept()
-    fd, addr = sock._accept()
+    fd, addr = sock._accept()  # type: ignore[attr-defined]
     conn = _SOCKET(_FAMILY(sock), _TYPE(sock), sock.proto, fileno=fd)
     if sock.gettimeout() and socket.getdefaulttimeout() is None:
         conn.setblocking(True)
@@ -247,12 +247,15 @@ class dispatcher(Channel):
     """
 
     debug = False
-    connected = False
-    accepting = False
-    connecting = False
+    connected: Any = False
+    accepting: Any = False
+    connecting: Any = False
     closing = False
     addr: Any = None
     ignore_log_types: Any = frozenset({"warning"})
+
+    _map: Any
+    _fileno: int | None
 
     # The loop lives as long as a channel of its map does; see loop.py.
     _fastcore_loop: _loop.Loop | None = None

@@ -67,7 +67,8 @@ cdef class Received:
     cdef bint _holds
 
     def __init__(self, data):
-        self.assign(data)
+        self._data = data
+        self._at = 0
         self._piece_of = None
         self._begin = self._end = 0
         self._terminator = b""
