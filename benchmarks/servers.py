@@ -71,6 +71,9 @@ class Contender:
             line = [*self.runner, str(PROGRAMS / f"{protocol}.py"), "--loop", loop]
             return [*line, "--count", str(workload.requests)]
         line = [*self.runner, *self.program, "--protocol", protocol]
+        # asyncio and uvloop set TCP_NODELAY by themselves, and the limit where it matters.
+        if self.server.family not in ("limit", "asyncio", "uvloop"):
+            line.append("--no-delay")
         if protocol == "broadcast":
             line += ["--size", str(workload.size)]
         if workload.pending_timers:

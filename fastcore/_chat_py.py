@@ -70,6 +70,17 @@ class Received:
         self._begin, self._end = self._at, min(self._at + size, len(self._data))
         return self._data[self._begin : self._end]
 
+    def only_line(self, terminator: Any) -> Any:
+        """Give out the line that is all there is, or None where there is more or less."""
+        data = self._data
+        if self._at or type(data) is not bytes or type(terminator) is not bytes:
+            return None
+        end = len(data) - len(terminator)
+        if not terminator or end < 0 or data.find(terminator) != end:
+            return None
+        self._piece_of, self._begin, self._end = data, 0, len(data)
+        return data[:end]
+
     def lines(self, terminator: Any) -> Iterator[Any]:
         """Give out line after line, while others change neither this nor what is left."""
         data = self._piece_of = self._data

@@ -113,11 +113,20 @@ class async_chat(asyncore.dispatcher):
             data = bytes(data, self.encoding)
         received = self._fastcore_received
         received.feed(data)
-        try:
-            self._fastcore_pass_on(received)
-        finally:
-            if received.holds():
-                self._fastcore_send_held()
+        if self.ac_max_line_size is None:
+            # One line and nothing else is what most programs receive.
+            line = received.only_line(self.get_terminator())
+            if line is not None:
+                if line:
+                    self.collect_incoming_data(line)
+                received.pass_over()
+                self.found_terminator()
+        if received:
+            try:
+                self._fastcore_pass_on(received)
+            finally:
+                if received.holds():
+                    self._fastcore_send_held()
 
     def _fastcore_pass_on(self, received: Received) -> None:
         """Pass on what was received: complete pieces, and what there is of the last."""

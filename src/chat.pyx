@@ -106,6 +106,17 @@ cdef class Received:
         self._begin, self._end = self._at, min(self._at + size, len(self._data))
         return self._piece()
 
+    def only_line(self, terminator):
+        """Give out the line that is all there is, or None where there is more or less."""
+        cdef Py_ssize_t end
+        if self._at or type(self._data) is not bytes or type(terminator) is not bytes:
+            return None
+        end = len(self._data) - len(terminator)
+        if not terminator or end < 0 or _find(self._data, terminator, 0) != end:
+            return None
+        self._piece_of, self._begin, self._end = self._data, 0, len(self._data)
+        return self._data[:end]
+
     def lines(self, terminator):
         """Give out line after line, while others change neither this nor what is left."""
         self._piece_of = self._data

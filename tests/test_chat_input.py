@@ -61,6 +61,32 @@ def test_other_kinds_of_bytes_are_searched_too(kind: Any, data: Any) -> None:
     assert lines_of(received, bytearray(b";")) == [b"x", b"y"]
 
 
+@pytest.mark.parametrize(
+    ("data", "terminator", "line"),
+    [
+        (b"one\r\n", b"\r\n", b"one"),
+        (b"\r\n", b"\r\n", b""),
+        (b"one\r\ntwo\r\n", b"\r\n", None),
+        (b"one\r\ntw", b"\r\n", None),
+        (b"one\r", b"\r\n", None),
+        (b"x", b"\r\n", None),
+        (b"aaa", b"aa", None),  # the first end, not the last one
+        (b"one", b"", None),
+        (b"one", None, None),
+        (b"one", 3, None),
+        (bytearray(b"one\n"), b"\n", None),
+    ],
+)
+def test_the_only_line(kind: Any, data: Any, terminator: Any, line: bytes | None) -> None:
+    received = kind(b"")
+    received.feed(data)
+    assert received.only_line(terminator) == line
+    if line is not None:
+        assert received.rest() == data
+        assert received.pass_over() is False
+        assert received.rest() == b""
+
+
 def test_a_piece_is_there_until_it_is_passed_over(kind: Any) -> None:
     received = kind(b"one\ntwo\nth")
     lines = iter(received.lines(b"\n"))
