@@ -26,6 +26,7 @@ class Received:
         "_begin",  # of the piece that was given out
         "_data",
         "_end",  # of that piece, with its terminator
+        "_held",
         "_holds",
         "_joins",  # what hold() was told, None: nothing yet
         "_piece_of",  # the data that these two numbers are about
@@ -37,7 +38,7 @@ class Received:
         self._piece_of: Any = None
         self._begin = self._end = 0
         self._joins: bool | None = None
-        self._holds = False
+        self._holds = self._held = False
 
     def __bool__(self) -> bool:
         return self._at < len(self._data)
@@ -101,6 +102,7 @@ class Received:
             self._at = min(self._at + self._end - self._begin, len(self._data))
         left = self._at < len(self._data)
         self._holds = left and self._joins is True
+        self._held = self._held or self._holds
         return left
 
     def undecided(self) -> bool:
@@ -110,11 +112,16 @@ class Received:
     def hold(self, joins: bool) -> None:
         """Say whether answers may wait for those to further lines."""
         self._joins = self._holds = joins
+        self._held = self._held or joins
 
     def holds(self) -> bool:
         """Whether answers wait just now."""
         return self._holds
 
+    def held(self) -> bool:
+        """Whether answers had to wait, and nobody has said since that they were sent."""
+        return self._held
+
     def release(self) -> None:
         """Say that no answer waits any longer."""
-        self._holds = False
+        self._holds = self._held = False

@@ -125,7 +125,7 @@ class async_chat(asyncore.dispatcher):
             try:
                 self._fastcore_pass_on(received)
             finally:
-                if received.holds():
+                if received.held():
                     self._fastcore_send_held()
 
     def _fastcore_pass_on(self, received: Received) -> None:
@@ -231,28 +231,24 @@ class async_chat(asyncore.dispatcher):
 
     def _fastcore_send_held(self) -> None:
         """Send what pushes of this handler hold back, as far as the kernel takes it."""
-        if not self._fastcore_holds():
-            return
+        try:
+            if not self._fastcore_received.held():
+                return
+        except AttributeError:
+            return  # a program that has its own handle_read(), and no ac_in_buffer
         fifo = self.producer_fifo
         before: Any = self
         while fifo and self.connected and fifo[0] is not before:
             before = fifo[0]
             self.initiate_send()
 
-    def _fastcore_holds(self) -> bool:
-        """Whether pushes wait for the end of this handler."""
-        try:
-            return self._fastcore_received.holds()
-        except AttributeError:
-            return False  # a program that has its own handle_read(), and no ac_in_buffer
-
     def send(self, data: Any) -> int:
         """Send what the kernel takes of `data`, after what pushes of this handler hold back."""
         try:
-            if self._fastcore_received.holds():
+            if self._fastcore_received.held():
                 self._fastcore_send_held()
         except AttributeError:
-            pass  # as in _fastcore_holds(), which would be another call
+            pass  # as in _fastcore_send_held(), which would be another call
         return super().send(data)
 
     def push(self, data: Any) -> None:
@@ -272,18 +268,12 @@ class async_chat(asyncore.dispatcher):
                 self.producer_fifo.append(data[start : start + size])
         else:
             self.producer_fifo.append(data)
-        try:
-            if self._fastcore_received.holds():
-                return
-        except AttributeError:
-            pass  # as in _fastcore_holds(); a call less for every push
         self._fastcore_send_soon()
 
     def push_with_producer(self, producer: Any) -> None:
         """Send what `producer.more()` returns until that is empty; bytes will do as well."""
         self.producer_fifo.append(producer)
-        if not self._fastcore_holds():
-            self._fastcore_send_soon()
+        self._fastcore_send_soon()
 
     def close_when_done(self) -> None:
         """Close as soon as everything pushed so far is sent."""
@@ -291,6 +281,11 @@ class async_chat(asyncore.dispatcher):
         self._fastcore_touch()
 
     def _fastcore_send_soon(self) -> None:
+        try:
+            if self._fastcore_received.holds():
+                return
+        except AttributeError:
+            pass  # as in _fastcore_send_held()
         self.initiate_send()
         if self.producer_fifo:
             self._fastcore_touch()
@@ -307,8 +302,8 @@ class async_chat(asyncore.dispatcher):
         """Send what waits, at most `ac_out_buffer_size` bytes."""
         try:
             self._fastcore_received.release()
-        except AttributeError:  # as in _fastcore_holds()
-            pass
+        except AttributeError:
+            pass  # as in _fastcore_send_held()
         fifo = self.producer_fifo
         size = self.ac_out_buffer_size
         while fifo and self.connected:

@@ -65,6 +65,7 @@ cdef class Received:
     cdef object _terminator
     cdef object _joins
     cdef bint _holds
+    cdef bint _held
 
     def __init__(self, data):
         self._data = data
@@ -73,7 +74,7 @@ cdef class Received:
         self._begin = self._end = 0
         self._terminator = b""
         self._joins = None
-        self._holds = False
+        self._holds = self._held = False
 
     def __bool__(self):
         return self._at < len(self._data)
@@ -150,6 +151,7 @@ cdef class Received:
             self._at = min(self._at + self._end - self._begin, len(self._data))
         cdef bint left = self._at < len(self._data)
         self._holds = left and self._joins is True
+        self._held = self._held or self._holds
         return left
 
     def undecided(self):
@@ -159,14 +161,19 @@ cdef class Received:
     def hold(self, joins):
         """Say whether answers may wait for those to further lines."""
         self._joins = self._holds = joins
+        self._held = self._held or self._holds
 
     def holds(self):
         """Whether answers wait just now."""
         return self._holds
 
+    def held(self):
+        """Whether answers had to wait, and nobody has said since that they were sent."""
+        return self._held
+
     def release(self):
         """Say that no answer waits any longer."""
-        self._holds = False
+        self._holds = self._held = False
 
     cdef object _piece(self):
         if type(self._data) is bytes:

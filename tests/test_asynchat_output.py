@@ -315,6 +315,25 @@ def test_close_after_a_push_in_a_pipelined_handler_loses_nothing(site: Site, siz
     assert got == b"a" * size + b"b" * size + b"c" * size
 
 
+@pytest.mark.parametrize("last", ["close", "send"])
+def test_the_last_of_some_lines_does_not_overtake_the_answers_to_the_others(
+    site: Site, last: str
+) -> None:
+    def found(self: Any) -> None:
+        self.count = getattr(self, "count", 0) + 1
+        if self.count < 3:
+            self.push(b"%d\n" % self.count)
+        elif last == "close":
+            self.close()
+        else:
+            self.send(b"3\n")
+
+    channel, peer = chat(site, found_terminator=found)
+    peer.send(b"one\ntwo\nthree\n")
+    site.run_until(lambda: getattr(channel, "count", 0) == 3 and not channel.producer_fifo)
+    assert peer.recv(100) == (b"1\n2\n" if last == "close" else b"1\n2\n3\n")
+
+
 def test_a_failing_handler_does_not_hold_back_what_was_pushed(site: Site) -> None:
     def found(self: Any) -> None:
         self.push(b"said\n")
