@@ -385,6 +385,7 @@ class async_chat(asyncore.dispatcher):
         # __dict__ would make that a real one, and slow every attribute from then on.
         return (
             type(self.socket) is socket.socket
+            and isinstance(self.socket, _socket.socket)
             and _SOCKET_TYPE(self.socket) == socket.SOCK_STREAM
             and getattr(self.send, "__func__", None) is _SEND
             and getattr(self.initiate_send, "__func__", None) is _INITIATE_SEND

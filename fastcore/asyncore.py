@@ -219,9 +219,10 @@ def _loop_over(
             count -= 1
 
 
-# As they are here: a program may replace them.  The numbers behind `socket.family` and
-# `socket.type`, which make enumeration members of them each time.
-_SOCKET, _SOCKET_ACCEPT = socket.socket, socket.socket.accept
+# As they are here: a program may replace them, or have replaced them before (None, then).  The
+# numbers behind `socket.family` and `socket.type`, which make enumeration members of them.
+_SOCKET = socket.socket
+_SOCKET_ACCEPT = _SOCKET.accept if _SOCKET.__base__ is _socket.socket else None
 _FAMILY = _socket.socket.family.__get__
 _TYPE = _socket.socket.type.__get__
 
