@@ -14,7 +14,7 @@ import socket
 
 from serving import BACKLOG, BLOCK, DONE, GREETING, announce, parser, refuse, set_no_delay
 
-RECEIVE = 262144  # bytes at a time, as much as the C server and uvloop take
+RECEIVE = 65536  # bytes at a time; --receive changes it
 TUTORIAL_RECEIVE = 8192
 
 
@@ -236,6 +236,7 @@ def read_options() -> argparse.Namespace:
     """The arguments; a protocol has a handler that is usual for it."""
     arguments = parser("Servers in the style of asyncore.")
     arguments.add_argument("--handler", choices=sorted({handler for _, handler in HANDLERS}))
+    arguments.add_argument("--receive", type=int, default=RECEIVE, metavar="BYTES")
     arguments.add_argument("--pending-timers", type=int, default=0, metavar="N")
     options = arguments.parse_args()
     if options.handler is None:
@@ -245,7 +246,9 @@ def read_options() -> argparse.Namespace:
 
 def main():
     """Serve until standard input closes."""
+    global RECEIVE
     options = read_options()
+    RECEIVE = options.receive
     handler = HANDLERS.get((options.protocol, options.handler))
     if handler is None:
         refuse(options, f"the handler {options.handler}")
