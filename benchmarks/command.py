@@ -28,8 +28,8 @@ from .workloads import IN_PROCESS, ROUNDS, SECONDS, Plan, fit, full_plans, quick
 
 PROG = "python -m fastcore bench"
 COMMANDS = ("run", "compare", "report", "demo")
-FULL_BUDGET, QUICK_BUDGET = 28.5 * 60.0, 108.0  # seconds for everything
-COUNTING = 4 * 60.0  # seconds of them for counting
+FULL_BUDGET, QUICK_BUDGET = 28.75 * 60.0, 108.0  # seconds for everything
+COUNTING = 3 * 60.0  # seconds of them for counting
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
 
 DESCRIPTION = """\

@@ -49,7 +49,7 @@ BESIDE_MOST = ("limit", "fastcore-*-direct", "fastcore-*-tutorial", "uvloop-prot
 OPENING = ("limit", "*-direct", "asyncio-protocol", "uvloop-protocol", "gevent", "socketserver-*")
 BROADCAST = ("limit", "*-tutorial", "asyncio-protocol", "uvloop-protocol", "gevent")
 TRANSFER = ("limit", "*-chat", "asyncio-protocol", "uvloop-protocol", "gevent")
-MEMORY_OF = ("limit", "*-direct", "*-tutorial", "asyncio-protocol", "uvloop-protocol", "gevent")
+MEMORY_OF = (*BESIDE_IDLE, "gevent")
 LOOPS = ("fastcore-*-direct", "asyncio-protocol", "uvloop-protocol")
 COMPUTING = (
     "limit",
@@ -152,7 +152,7 @@ def plan(group: str, protocol: str, servers: tuple[str, ...], **more: Any) -> Pl
 def echo(size: int, busy: int, servers: tuple[str, ...]) -> Plan:
     """Long enough for every connection to have its turn more than once."""
     turn = busy * (15e-6 + size * 0.6e-9)
-    timing = {"seconds": max(SECONDS, 2.5 * turn), "warmup": max(WARMUP, turn)}
+    timing = {"seconds": max(SECONDS, 1.5 * turn), "warmup": max(WARMUP, turn)}
     return plan("echo", "echo", servers, size=size, busy=busy, **timing)
 
 

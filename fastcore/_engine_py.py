@@ -60,6 +60,8 @@ SWEEP_ALWAYS = 16
 # that were closed without its knowledge.
 QUIET = 0.1
 LOOK_EVERY = 256
+# And for what share of the time, at most: a hundredth.
+LOOK_SHARE = 100
 
 # How long a thread rests where another one waits for the same loop already.
 STEP_ASIDE = 0.01
@@ -754,7 +756,7 @@ class Engine:
                 self._call(registration, registration.obj.handle_close)
         if len(self._registrations) > SWEEP_ALWAYS:
             end = monotonic()
-            self._look_due = end + (end - start) * SWEEP_SHARE
+            self._look_due = end + (end - start) * LOOK_SHARE
 
     def _prepare(self) -> bool:
         """Ask those that were touched, and all others where that is affordable.

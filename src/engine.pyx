@@ -103,6 +103,7 @@ cdef Py_ssize_t _few = SWEEP_ALWAYS
 
 QUIET = 0.1
 LOOK_EVERY = 256
+LOOK_SHARE = 100
 
 STEP_ASIDE = 0.01
 
@@ -1088,7 +1089,7 @@ cdef class Engine:
                 self._call(registration, registration.obj.handle_close)
         if self._registrations.count > _few:
             end = engine_monotonic()
-            self._look_due = end + (end - start) * <int> SWEEP_SHARE
+            self._look_due = end + (end - start) * <int> LOOK_SHARE
         return 0
 
     cdef bint _prepare(self) except -1:
@@ -1193,14 +1194,16 @@ cdef class Engine:
         self, double timeout, bint at_once, poller_event *events
     ) except -1:
         """Wait for events until the timeout, the next timer or the sweep that is due."""
-        cdef double now, due, deadline = engine_monotonic() + timeout
+        cdef double now = engine_monotonic()
+        cdef double due, deadline = now + timeout
         cdef int fired
         while True:
             due = min(deadline, self._next_timer())
             if self._sweep_wanted:
-                due = min(due, self._sweep_due)
+                # Not less than a millisecond, which epoll cannot do in one system call.
+                due = min(due, max(self._sweep_due, now + 0.001))
             at_once = at_once or self._stopping or <bint> self._ready
-            fired = self._wait(0.0 if at_once else due - engine_monotonic(), events)
+            fired = self._wait(0.0 if at_once else due - now, events)
             if fired or at_once or self._woken or self._ready:
                 return fired
             now = engine_monotonic()
