@@ -44,8 +44,8 @@ class Room:
 
     def peer(self, sock: Any) -> None:
         """Send each message of one peer to all of them."""
+        self.sockets.add(sock)  # who was greeted misses no message
         sock.sendall(GREETING)
-        self.sockets.add(sock)
         try:
             with sock.makefile("rb") as file:
                 while message := file.read(self.size):

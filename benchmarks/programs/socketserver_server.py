@@ -65,9 +65,9 @@ class Handler(socketserver.BaseRequestHandler):
     def broadcast(self) -> None:
         """Send each message of one peer to all of them."""
         server = self.server
-        self.request.sendall(GREETING)
-        with server.lock:
+        with server.lock:  # who was greeted misses no message
             server.peers.add(self.request)
+            self.request.sendall(GREETING)
         try:
             with self.request.makefile("rb") as file:
                 while message := file.read(server.options.size):
