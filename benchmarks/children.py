@@ -152,8 +152,13 @@ def end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def run_json(command: Sequence[str], core: int | None, directory: Path, timeout: float) -> Round:
-    """Run a program that prints one line of JSON at its end; that JSON."""
+def run_to_end(
+    command: Sequence[str], core: int | None, directory: Path, timeout: float
+) -> tuple[int, str, str]:
+    """Run a program; its exit status and what it wrote to stdout and stderr.
+
+    Raises subprocess.TimeoutExpired where it takes longer than `timeout` (seconds); it is ended.
+    """
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -166,12 +171,19 @@ def run_json(command: Sequence[str], core: int | None, directory: Path, timeout:
     pin(process, core)
     try:
         output, complaints = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired as expired:
-        raise Failure(f"no answer within {timeout:.0f} s") from expired
     finally:
         if process.returncode is None:
             end(process)
-    if process.returncode:
+    return process.returncode, output, complaints
+
+
+def run_json(command: Sequence[str], core: int | None, directory: Path, timeout: float) -> Round:
+    """Run a program that prints one line of JSON at its end; that JSON."""
+    try:
+        status, output, complaints = run_to_end(command, core, directory, timeout)
+    except subprocess.TimeoutExpired as expired:
+        raise Failure(f"no answer within {timeout:.0f} s") from expired
+    if status:
         raise Failure(last_line(complaints).removeprefix("load: "))
     figures: Round = json.loads(output)
     if not figures["requests"]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .children import HERE, Cores, Failure, end, last_line, pin, running
+from .children import HERE, Cores, Failure, last_line, run_to_end, running
 from .result import CPU, RATE, Round, Workload
 
 CLIENTS = 50
@@ -156,24 +156,11 @@ def cpu_time(pid: int) -> tuple[int, int] | None:
 
 def run(line: Sequence[str], cores: Cores, folder: Path, timeout: float) -> str:
     """Run a tool to its end; what it printed."""
-    process = subprocess.Popen(
-        line,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        start_new_session=os.name == "posix",
-    )
-    pin(process, cores.load)
     try:
-        output, complaints = process.communicate(timeout=timeout)
+        status, output, complaints = run_to_end(line, cores.load, folder, timeout)
     except subprocess.TimeoutExpired as expired:
         raise Failure(f"{line[0]} did not end within {timeout:.0f} s") from expired
-    finally:
-        if process.returncode is None:
-            end(process)
-    if process.returncode:
+    if status:
         raise Failure(f"{line[0]}: {last_line(complaints or output)}")
     return output
 

@@ -17,9 +17,6 @@ from ._engine import Channel, Received, push_short
 
 _JOINED = 256  # pieces that are joined at a time, at most
 
-# The number behind `socket.type`, which makes an enumeration member of it each time.
-_SOCKET_TYPE = _socket.socket.type.__get__
-
 
 def _is_bytes(piece: Any) -> bool:
     return type(piece) is bytes
@@ -386,7 +383,7 @@ class async_chat(asyncore.dispatcher):
         return (
             type(self.socket) is socket.socket
             and isinstance(self.socket, _socket.socket)
-            and _SOCKET_TYPE(self.socket) == socket.SOCK_STREAM
+            and asyncore._TYPE(self.socket) == socket.SOCK_STREAM
             and getattr(self.send, "__func__", None) is _SEND
             and getattr(self.initiate_send, "__func__", None) is _INITIATE_SEND
             and super(async_chat, type(self)).send is asyncore.dispatcher.send

@@ -11,7 +11,6 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from libc.errno cimport errno
 from libc.math cimport INFINITY, fmod, isnan
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
 
 import os
 import socket

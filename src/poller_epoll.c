@@ -156,7 +156,7 @@ epoll_poller_wait(poller *self, int64_t timeout_ns, poller_event *events, int ca
         self->buffer = larger;
     }
     if (timeout == 1 && timeout_ns < 1000000) {
-        /* epoll counts in milliseconds, which is long for a timer or a sweep that is due. */
+        /* epoll counts in milliseconds: too coarse for so short a wait. */
         struct pollfd set = {.fd = self->fd, .events = POLLIN};
         struct timespec precisely = poller_timespec(timeout_ns);
         count = ppoll(&set, 1, &precisely, NULL);

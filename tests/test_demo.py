@@ -109,7 +109,7 @@ def test_demo_explains_mistakes(tmp_path: Path) -> None:
 def test_limit_ends_with_its_input(tmp_path: Path) -> None:
     program = build("limit.c", tmp_path)
     if program is None:
-        return
+        pytest.skip("limit.c needs a C compiler")
     with subprocess.Popen(
         [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
