@@ -1,12 +1,8 @@
-"""What a chat has received: both implementations against the plainest one, and as mirrors."""
+"""What a chat has received: both implementations against the plainest one."""
 
 from __future__ import annotations
 
-import ast
 import importlib
-import inspect
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +10,6 @@ from conftest import ENGINES
 from hypothesis import given
 from hypothesis import strategies as st
 
-ROOT = Path(__file__).parent.parent
 KINDS = [f"fastcore._chat_{engine.replace('python', 'py')}" for engine in ENGINES]
 
 
@@ -142,20 +137,3 @@ def test_answers_wait_while_anything_is_left(kind: Any) -> None:
     received.hold(True)
     received.release()
     assert not received.holds()
-
-
-@pytest.mark.skipif("c" not in ENGINES, reason="only the Python engine is to be tested")
-def test_both_are_mirrors() -> None:
-    from fastcore import _chat_c, _chat_py
-
-    tree = ast.parse((ROOT / "fastcore" / "_chat_py.py").read_text())
-    [found] = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    python = [node.name for node in found.body if isinstance(node, ast.FunctionDef)]
-    text = (ROOT / "src" / "chat.pyx").read_text()
-    body = text[text.index("cdef class Received:") :].split("\n\n\n")[0]
-    c = re.findall(r"^    def (\w+)\(", body, re.MULTILINE)
-    assert [name for name in c if name not in ("__iter__", "__next__")] == python
-    for name in python:
-        if not name.startswith("_"):
-            ours, reference = getattr(_chat_c.Received, name), getattr(_chat_py.Received, name)
-            assert inspect.getdoc(ours) == inspect.getdoc(reference)

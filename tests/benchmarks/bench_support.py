@@ -13,7 +13,7 @@ from pathlib import Path
 
 import fastcore
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 TIMEOUT = 60  # seconds for any child process
 KEYS = {
     "requests",

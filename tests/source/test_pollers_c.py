@@ -18,7 +18,7 @@ import pytest
 from poller_cases import ERROR, INVALID, READ, URGENT, WRITE, PollerCases, Probe, QueryCases
 from poller_cases import resources as resources  # a fixture
 
-SOURCES = Path(__file__).parents[1] / "src"
+SOURCES = Path(__file__).parents[2] / "src"
 DOUBLE = Path(__file__).parent / "kqueue_double"
 LINUX = sys.platform == "linux"
 NAMES = ["epoll", "kqueue", "poll", "select"] if LINUX else ["kqueue", "poll", "select"]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = sorted((Path(__file__).parents[1] / "src").glob("poller*.c"))
+SOURCES = sorted((Path(__file__).parents[2] / "src").glob("poller*.c"))
 STRICT = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror"]
 
 BSD = {"kqueue", "poll", "select"}

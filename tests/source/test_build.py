@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parent.parent
+SOURCE = Path(__file__).resolve().parents[2]
 FALSE = shutil.which("false")
 OURS = ("FASTCORE_BUILD", "FASTCORE_ENGINE", "FASTCORE_POLLER", "CC", "PYTHONPATH")
 IGNORED = shutil.ignore_patterns(".git", ".venv*", "build", "dist", "*.egg-info", "__pycache__")

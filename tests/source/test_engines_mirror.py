@@ -22,7 +22,7 @@ if "c" not in os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(","):
 
 import fastcore._engine_c as c_engine
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CLASSES = ("Channel", "Handle", "Engine")
 
 # What only one of them needs, and why.
@@ -150,3 +150,19 @@ def test_both_refuse_an_unknown_poller_in_the_same_words() -> None:
             engine.Engine({}, "x", False)
         said.add(str(failure.value))
     assert len(said) == 1
+
+
+def test_both_inputs_of_a_chat_are_mirrors() -> None:
+    from fastcore import _chat_c, _chat_py
+
+    tree = ast.parse((ROOT / "fastcore" / "_chat_py.py").read_text())
+    [found] = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    python = [node.name for node in found.body if isinstance(node, ast.FunctionDef)]
+    text = (ROOT / "src" / "chat.pyx").read_text()
+    body = text[text.index("cdef class Received:") :].split("\n\n\n")[0]
+    c = re.findall(r"^    def (\w+)\(", body, re.MULTILINE)
+    assert [name for name in c if name not in ("__iter__", "__next__")] == python
+    for name in python:
+        if not name.startswith("_"):
+            ours, reference = getattr(_chat_c.Received, name), getattr(_chat_py.Received, name)
+            assert inspect.getdoc(ours) == inspect.getdoc(reference)
