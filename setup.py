@@ -1,6 +1,7 @@
-"""How the extensions are built (the C engine and its parts), and nothing else.
+"""How the extensions are built (the C engine and its parts).
 
-The metadata is in pyproject.toml.  FASTCORE_BUILD decides what happens to them:
+The metadata is in pyproject.toml, but for the description, which is made of
+README.md.  FASTCORE_BUILD decides what happens to them:
 
     auto      (default) build them; where that fails, warn and go on without
     require   any failure ends the build
@@ -13,6 +14,7 @@ in C: this file may run on another machine than the compiler does.
 
 import os
 import platform
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -33,8 +35,6 @@ def build_mode() -> str:
     mode = os.environ.get("FASTCORE_BUILD") or "auto"
     if mode not in MODES:
         sys.exit(f"FASTCORE_BUILD={mode!r}: choose from {', '.join(MODES)}")
-    if mode == "auto" and platform.python_implementation() != "CPython":
-        return "skip"  # an emulated C interface is slower than the Python engine
     return mode
 
 
@@ -63,6 +63,7 @@ def extensions() -> list[Extension]:
             "binding": True,
             "auto_pickle": False,
             "embedsignature": False,
+            "freethreading_compatible": True,
         }
     return made
 
@@ -80,6 +81,11 @@ class BuildExtension(build_ext):
         note.unlink(missing_ok=True)
         if MODE == "skip":
             self.leave_out("it was built with FASTCORE_BUILD=skip")
+            return
+        implementation = platform.python_implementation()
+        if MODE == "auto" and implementation != "CPython":
+            # An emulated C interface is slower than the Python engine.
+            self.leave_out(f"on {implementation} the Python engine is the faster one")
             return
         try:
             import Cython.Compiler.Main  # noqa: F401  (else a missing engine.c is reported)
@@ -134,9 +140,18 @@ def warn(reason: str) -> None:
     )
 
 
+def description() -> str:
+    """README.md for a package index, where a link to a file beside it leads nowhere."""
+    text = Path("README.md").read_text(encoding="utf-8")
+    text = re.sub(r"^!\[[^]]*\]\((?![a-z]+:)[^)]*\)\n\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"\[([^][]+)\]\((?![a-z]+:)[^)]*\)", r"\1", text)
+
+
 MODE = build_mode()
 
 setup(
+    long_description=description(),
+    long_description_content_type="text/markdown",
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildExtension, "bdist_wheel": BuildWheel},
 )

@@ -137,12 +137,7 @@ def extension() -> str:
     """Where the C engine is, or the reason that its build left behind."""
     from fastcore import _engine
 
-    if _engine.found is not None:
-        return _engine.found
-    note = Path(_engine.__file__).with_name("_no_extension.txt")
-    if note.is_file():
-        return f"none: {note.read_text(encoding='utf-8').strip()}"
-    return "none: this is a source tree, or it was never built"
+    return _engine.found if _engine.found is not None else f"none: {_engine.missing}"
 
 
 def bench(argv: list[str], parser: argparse.ArgumentParser) -> int:

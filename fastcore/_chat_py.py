@@ -45,10 +45,8 @@ class Received:
 
     def rest(self) -> Any:
         """Return all that is there."""
-        if self._at:
-            self._data = self._data[self._at :]
-            self._at = 0
-        return self._data
+        at = self._at
+        return self._data[at:] if at else self._data
 
     def assign(self, data: Any) -> None:
         """Forget what is there, and have `data` instead."""

@@ -15,6 +15,7 @@ import os
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def _load(wanted: str) -> tuple[ModuleType, str]:
     if _spec is None:
         if wanted == "c":
             raise ImportError(_HOW_TO_BUILD, name=_MODULES["c"])
+        if missing is not None and missing.startswith("its build failed"):
+            # Whoever built it saw nothing: installers hide the output of builds that succeed.
+            _warn(f"{missing}; FASTCORE_ENGINE=python is the choice without this warning")
         return import_module(_MODULES["python"]), "the C extension is not installed"
     try:
         return import_module(_MODULES["c"]), f"FASTCORE_ENGINE={wanted}"
@@ -47,13 +51,34 @@ def _load(wanted: str) -> tuple[ModuleType, str]:
         reason = f"the C extension is installed but cannot be imported: {error!r}"
         if wanted == "c":
             raise ImportError(f"FASTCORE_ENGINE=c: {reason}", name=_MODULES["c"]) from error
-        # Silence would hide a broken installation behind a slower program.
-        warnings.warn(f"fastcore uses its Python engine: {reason}", RuntimeWarning, stacklevel=2)
+        if not _is_of_another_interpreter(error):
+            _warn(reason)
         return import_module(_MODULES["python"]), reason
+
+
+def _is_of_another_interpreter(error: Exception) -> bool:
+    """Whether we are in a sub-interpreter, where the C engine refuses to be: that is no fault."""
+    # The first is what Python says since 3.12, the second what Cython says before.
+    words = ("does not support loading in subinterpreters", "Interpreter change detected")
+    return any(one in str(error) for one in words)
+
+
+def _warn(reason: str) -> None:
+    """Say that something is wrong: silence would hide it behind a slower program."""
+    warnings.warn(f"fastcore uses its Python engine: {reason}", RuntimeWarning, stacklevel=3)
+
+
+def _why_missing() -> str:
+    """The reason that a build without the extension left behind, as setup.py wrote it."""
+    note = Path(__file__).with_name("_no_extension.txt")
+    if note.is_file():
+        return note.read_text(encoding="utf-8").strip()
+    return "this is a source tree, or it was never built"
 
 
 _spec = find_spec(_MODULES["c"])
 found = None if _spec is None else _spec.origin  # the file of the C engine, also where unused
+missing = _why_missing() if _spec is None else None
 module, why = _load(os.environ.get("FASTCORE_ENGINE") or "auto")
 
 if TYPE_CHECKING:
@@ -80,6 +105,7 @@ __all__ = [
     "Received",
     "build_info",
     "found",
+    "missing",
     "module",
     "name",
     "pollers",

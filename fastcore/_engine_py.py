@@ -12,6 +12,7 @@ import contextlib
 import heapq
 import os
 import socket
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -33,10 +34,13 @@ from math import inf, isnan
 from operator import index
 from threading import get_ident
 from time import monotonic, sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _pollers_py
 from ._pollers_py import ERROR, HANGUP, INVALID, READ, URGENT, WRITE
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 name = "python"
 
@@ -69,9 +73,16 @@ STEP_ASIDE = 0.01
 # Why a registration takes no part.
 RESTING = 1
 GONE = 2
-_NOBODY = object()  # stands in no map
+_NOBODY: Any = object()  # stands in no map
 
 _socket_class = socket.socket
+
+# Without a GIL another thread's look at the loop's own state could come at any moment: what others
+# do to it while a thread is in the loop is handed over to that thread.
+# The GIL of others than CPython does not help: heapq is written in Python there, and gives way.
+_HAS_NO_GIL = (
+    sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)()
+)
 
 # Timers of one moment run in the order in which they were asked for.
 _timer_numbers = count()
@@ -103,7 +114,7 @@ class Channel:
             return b""
         return data
 
-    def send(self, data: Any) -> int:
+    def send(self, data: ReadableBuffer) -> int:
         """Send what the kernel takes of `data`; return how many bytes (0: none now, or closed)."""
         try:
             sent: int = self.socket.send(data)
@@ -137,11 +148,11 @@ class Handle:
         args: tuple[Any, ...],
     ) -> None:
         self._engine = engine
-        self.when = when
+        self.when: float | None = when
         self._interval = interval
         self._callback: Callable[..., Any] | None = callback
         self._args = args
-        self.cancelled = False
+        self.cancelled: bool = False
 
     def cancel(self) -> None:
         """Forget the callback; does nothing where it has run or was cancelled before."""
@@ -206,8 +217,8 @@ class Engine:
             raise RuntimeError("a loop is initialised once")
         if poller not in _pollers_py.kinds:
             raise ValueError(f"no poller {poller!r} here; there are: {', '.join(pollers())}")
-        self.map = map
-        self.poller = poller
+        self.map: Any = map
+        self.poller: str = poller
         self._strict = strict
         self._registrations: dict[int, _Registration] = {}
         self._touched: list[_Registration] = []
@@ -227,6 +238,7 @@ class Engine:
         self._timers: list[tuple[float, int, Handle]] = []
         self._cancelled = 0
         self._ready: deque[Handle] = deque()
+        self._handed: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._scheduled = False  # whether there may be timers, or something ready
         self._counts = _Counts()
         _engines.add(self)
@@ -303,6 +315,9 @@ class Engine:
         return Handle(self, when, interval, callback, args)
 
     def _schedule(self, handle: Handle) -> None:
+        if _HAS_NO_GIL and self._is_elsewhere():
+            self._hand_over(self._schedule, handle)
+            return
         assert handle.when is not None
         heapq.heappush(self._timers, (handle.when, next(_timer_numbers), handle))
         self._scheduled = True
@@ -312,17 +327,21 @@ class Engine:
         # Cancelled timers stay in the heap until their time, or until they are most of it.
         if self._closed:
             return
+        if _HAS_NO_GIL and self._is_elsewhere():
+            self._hand_over(self._timer_cancelled)
+            return
         self._cancelled += 1
         if self._cancelled > 64 and self._cancelled > len(self._timers) // 2:
+            self._cancelled -= len(self._timers)
             self._timers = [entry for entry in self._timers if not entry[2].cancelled]
+            self._cancelled += len(self._timers)
             heapq.heapify(self._timers)
-            self._cancelled = 0
 
     def _next_timer(self) -> float:
         timers = self._timers
         while timers and timers[0][2].cancelled:
             heapq.heappop(timers)
-            self._cancelled = max(0, self._cancelled - 1)
+            self._cancelled -= 1
         return timers[0][0] if timers else inf
 
     def _run_timers(self) -> None:
@@ -339,9 +358,9 @@ class Engine:
             handle = self._ready.popleft()
             callback, args = handle._callback, handle._args
             if callback is None:
-                # Cancelled after it had left the heap: it must not be counted there.
+                # Cancelled after it had left the heap: it is counted there no longer.
                 if handle.when is not None:
-                    self._cancelled = max(0, self._cancelled - 1)
+                    self._cancelled -= 1
                 continue
             if handle._interval is not None:
                 self._schedule_next_beat(handle)
@@ -382,6 +401,34 @@ class Engine:
         driver = self._drivers[-1:]
         if self._waiting or (driver and driver[0] != get_ident()):
             self.wakeup()
+
+    def _is_elsewhere(self) -> bool:
+        """Whether only other threads are in the loop, and no GIL keeps them from our state."""
+        return _HAS_NO_GIL and bool(self._drivers) and get_ident() not in self._drivers
+
+    def _do(self, action: Callable[..., Any], *args: Any) -> None:
+        """Do `action(*args)` here, or where that could meet a handler: in the loop's thread."""
+        if self._is_elsewhere():
+            self._hand_over(action, *args)
+        else:
+            action(*args)
+
+    def _hand_over(self, action: Callable[..., Any], *args: Any) -> None:
+        """Let the thread that is in the loop do `action(*args)`, before it asks anyone again."""
+        self._handed.append((action, args))
+        if self._drivers:
+            self.wakeup()
+        else:
+            self._take_handed()  # it has just left
+
+    def _take_handed(self) -> None:
+        """Do what other threads have handed over."""
+        for _ in range(len(self._handed)):
+            try:
+                action, args = self._handed.popleft()
+            except IndexError:
+                return  # another thread was faster
+            action(*args)
 
     def stop(self) -> None:
         """Make run() return after the current turn; from any thread or signal handler."""
@@ -523,6 +570,9 @@ class Engine:
 
     def _attach(self, fd: int, obj: Any) -> None:
         """Note that `map[fd]` is `obj` from now on."""
+        if _HAS_NO_GIL and self._is_elsewhere():
+            self._hand_over(self._attach, fd, obj)
+            return
         known = self._registrations.get(fd)
         if known is not None:
             self._drop(known)
@@ -535,6 +585,9 @@ class Engine:
 
     def _detach(self, fd: int) -> None:
         """Note that `map[fd]` is gone; before its descriptor is closed."""
+        if _HAS_NO_GIL and self._is_elsewhere():
+            self._hand_over(self._detach, fd)
+            return
         known = self._registrations.get(fd)
         if known is not None:
             self._drop(known)
@@ -544,6 +597,9 @@ class Engine:
 
     def _touch(self, fd: int, obj: Any) -> None:
         """Note that what `obj` wants may have changed."""
+        if _HAS_NO_GIL and self._is_elsewhere():
+            self._hand_over(self._touch, fd, obj)
+            return
         known = self._registrations.get(fd)
         if known is not None and known.obj is obj:
             self._mark(known)
@@ -554,6 +610,9 @@ class Engine:
 
     def _rest(self, fd: int, obj: Any, seconds: float) -> None:
         """Leave `obj` alone for that long."""
+        if _HAS_NO_GIL and self._is_elsewhere():
+            self._hand_over(self._rest, fd, obj, seconds)
+            return
         known = self._registrations.get(fd)
         if known is not None and known.obj is obj and not known.apart:
             known.set_apart(RESTING)
@@ -658,7 +717,7 @@ class Engine:
                         self._apply(registration)
         except BaseException:
             # Nobody may be forgotten because one channel cannot answer.
-            for one in [*writers, *asked[asked.index(registration) :]]:
+            for one in [*writers, *asked[asked.index(registration) :]]:  # pyright: ignore
                 one.touched = False
                 self._mark(one)
             raise
@@ -677,7 +736,7 @@ class Engine:
         if fd > _pollers_py.LARGEST:
             raise OverflowError(f"{fd} is no descriptor")
         try:
-            self._poller.set(fd, registration.kernel, registration.want)
+            self._poller.set(fd, registration.kernel, registration.want)  # pyright: ignore
             registration.kernel = registration.want
         except OSError as error:
             registration.kernel = 0
@@ -793,6 +852,8 @@ class Engine:
         sweep, turn = self._sweep, self._turn
         try:
             while count is None or turns < count:
+                if self._handed:
+                    self._take_handed()
                 acted = sweep() if len(self.map) <= SWEEP_ALWAYS else self._prepare()
                 if not self.map and (until_empty or (until_idle and not self._has_pending())):
                     return
@@ -809,6 +870,7 @@ class Engine:
                     self.stop()  # the outer one too, and it must not wait
             elif not self._drivers:
                 self._stopping = False
+                self._take_handed()
             else:
                 self.wakeup()  # it may be in a wait whose wake-up was taken here
             self._manner = outer
@@ -880,7 +942,7 @@ class Engine:
             return []
         self._waiting = driver
         try:
-            events: list[tuple[int, int]] = self._poller.wait(timeout)
+            events: list[tuple[int, int]] = self._poller.wait(timeout)  # pyright: ignore
         finally:
             self._waiting = outer  # the same thread, where a signal handler waits within the wait
             if self._forgotten:

@@ -29,12 +29,23 @@ from errno import (
     EWOULDBLOCK,
     errorcode,
 )
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import loop as _loop
 from ._engine import Channel
 from ._engine import module as _engine
-from .loop import ExitNow
+from .loop import ExitNow as ExitNow  # for those who import it from here
+
+if TYPE_CHECKING:
+    # What is overridden is typed as typeshed had it, so that a program which was checked with the
+    # standard library's asyncore is checked with this one; `| Any` and Any where it was too narrow.
+    from collections.abc import MutableMapping
+    from socket import socket as _Socket
+    from typing import TypeAlias
+
+    from _typeshed import FileDescriptorLike, ReadableBuffer
+
+    _Map: TypeAlias = MutableMapping[int, Any]
 
 _DISCONNECTED = frozenset({ECONNRESET, ENOTCONN, ESHUTDOWN, ECONNABORTED, EPIPE, EBADF})
 
@@ -112,7 +123,7 @@ def readwrite(obj: Any, flags: int) -> None:
 # -- the standard library's own turns, for those who call them directly -------------------
 
 
-def poll(timeout: float | None = 0.0, map: Any = None) -> None:
+def poll(timeout: float | None = 0.0, map: _Map | None = None) -> None:
     """Take one turn over `map` with select(), exactly as the standard library did.
 
     `timeout` is in seconds.  loop() does not use it, unless a program has replaced it.
@@ -121,7 +132,9 @@ def poll(timeout: float | None = 0.0, map: Any = None) -> None:
         map = socket_map
     if not map:
         return
-    readers, writers, both = [], [], []
+    readers: list[int] = []
+    writers: list[int] = []
+    both: list[int] = []
     for fd, obj in list(map.items()):
         wants_read = obj.readable()
         wants_write = obj.writable()
@@ -142,7 +155,7 @@ def poll(timeout: float | None = 0.0, map: Any = None) -> None:
                 tell(obj)
 
 
-def poll2(timeout: float | None = 0.0, map: Any = None) -> None:
+def poll2(timeout: float | None = 0.0, map: _Map | None = None) -> None:
     """Take one turn over `map` with poll(), exactly as the standard library did.
 
     `timeout` is in seconds.  loop() does not use it, unless a program has replaced it.
@@ -184,7 +197,7 @@ _AS_IMPORTED = _replaceable()
 def loop(
     timeout: float | None = 30.0,
     use_poll: bool = False,
-    map: Any = None,
+    map: _Map | None = None,
     count: float | None = None,
 ) -> None:
     """Serve the channels of `map` until it is empty, or for `count` turns.
@@ -234,10 +247,18 @@ def _accept(sock: Any) -> Any:
     if type(sock) is not _SOCKET or _SOCKET.accept is not _SOCKET_ACCEPT:
         return sock.accept()
     fd, addr = sock._accept()  # type: ignore[attr-defined]
-    conn = _SOCKET(_FAMILY(sock), _TYPE(sock), sock.proto, fileno=fd)
+    conn = _SOCKET(_FAMILY(sock), _TYPE(sock), sock.proto, fileno=fd)  # pyright: ignore
     if sock.gettimeout() and socket.getdefaulttimeout() is None:
         conn.setblocking(True)
     return conn, addr
+
+
+def _close_socket(sock: Any) -> None:
+    try:
+        sock.close()
+    except OSError as error:
+        if error.errno not in (ENOTCONN, EBADF):
+            raise
 
 
 class dispatcher(Channel):
@@ -247,27 +268,28 @@ class dispatcher(Channel):
     (default: socket_map).  Raises the OSError of a socket that is broken.
     """
 
-    debug = False
-    connected: Any = False
-    accepting: Any = False
-    connecting: Any = False
-    closing = False
+    debug: bool = False
+    connected: bool = False
+    accepting: bool = False
+    connecting: bool = False
+    closing: bool = False
     addr: Any = None
     ignore_log_types: Any = frozenset({"warning"})
 
     _map: Any
     _fileno: int | None
+    family_and_type: tuple[int, int]
 
     # The loop lives as long as a channel of its map does; see loop.py.
     _fastcore_loop: _loop.Loop | None = None
     _fastcore_rest = 0.0
     _fastcore_accepted = 0  # how many accept() returned
 
-    def __init__(self, sock: Any = None, map: Any = None) -> None:
+    def __init__(self, sock: Any = None, map: _Map | None = None) -> None:
         self._map = socket_map if map is None else map
         self._fileno = None
         if not sock:
-            self.socket = None
+            self.socket: _Socket | Any = None
             return
         sock.setblocking(False)
         self.set_socket(sock, map)
@@ -345,12 +367,12 @@ class dispatcher(Channel):
         self._fastcore_touch()
         return self.socket.listen(num)
 
-    def bind(self, addr: Any) -> Any:
+    def bind(self, addr: tuple[Any, ...] | str) -> Any:
         """Bind the socket to `addr`."""
         self.addr = addr
         return self.socket.bind(addr)
 
-    def connect(self, address: Any) -> None:
+    def connect(self, address: tuple[Any, ...] | str) -> None:
         """Begin to connect; handle_connect() tells when it is done.  Raises OSError."""
         self.connected = False
         self.connecting = True
@@ -364,7 +386,7 @@ class dispatcher(Channel):
         else:
             raise OSError(err, errorcode.get(err, _strerror(err)))
 
-    def accept(self) -> tuple[Any, Any] | None:
+    def accept(self) -> tuple[_Socket, Any] | None:
         """Return the new socket and its address, or None where there is none after all.
 
         Where the system has no descriptor or memory left, raises the OSError; in a loop the
@@ -395,12 +417,13 @@ class dispatcher(Channel):
         if self.connecting:
             self.connecting = False
         self.del_channel()
-        if getattr(self, "socket", None) is not None:
-            try:
-                self.socket.close()
-            except OSError as error:
-                if error.errno not in (ENOTCONN, EBADF):
-                    raise
+        if getattr(self, "socket", None) is None:
+            return
+        known = self._fastcore_loop
+        if known is None:
+            _close_socket(self.socket)
+        else:
+            known._do(_close_socket, self.socket)
 
     def _fastcore_touch(self) -> None:
         """Tell the loop that what this channel wants may have changed."""
@@ -419,11 +442,11 @@ class dispatcher(Channel):
 
     # -- events ----------------------------------------------------------------------------
 
-    def readable(self) -> Any:
+    def readable(self) -> bool:
         """Say whether the channel wants to read; asked by the loop.  Default: True."""
         return True
 
-    def writable(self) -> Any:
+    def writable(self) -> bool:
         """Say whether the channel wants to write; asked by the loop.  Default: True."""
         return True
 
@@ -533,7 +556,10 @@ class dispatcher(Channel):
 
 def _as_bytes(data: Any) -> bytes:
     """Return a copy that no owner of a buffer can change; TypeError where it is none."""
-    return data if type(data) is bytes else bytes(memoryview(data))
+    if type(data) is bytes:
+        return data
+    with memoryview(data) as view:  # else PyPy would keep the owner's buffer until it collects
+        return bytes(view)
 
 
 class dispatcher_with_send(dispatcher):
@@ -542,7 +568,7 @@ class dispatcher_with_send(dispatcher):
     _fastcore_out: bytes | bytearray = b""
     _fastcore_sent = 0
 
-    def __init__(self, sock: Any = None, map: Any = None) -> None:
+    def __init__(self, sock: Any = None, map: _Map | None = None) -> None:
         dispatcher.__init__(self, sock, map)
         self.out_buffer = b""
 
@@ -551,7 +577,7 @@ class dispatcher_with_send(dispatcher):
         """What waits to be sent, as bytes; may be assigned."""
         waiting = self._fastcore_out
         if self._fastcore_sent or not isinstance(waiting, bytes):
-            waiting = bytes(memoryview(waiting)[self._fastcore_sent :])
+            waiting = bytes(waiting[self._fastcore_sent :])
             self._fastcore_out, self._fastcore_sent = waiting, 0
         return waiting
 
@@ -564,12 +590,12 @@ class dispatcher_with_send(dispatcher):
         super().__init_subclass__(**kwargs)
         if isinstance(cls.__dict__.get("out_buffer"), (bytes, bytearray)):
             cls._fastcore_out = bytes(cls.__dict__["out_buffer"])
-            del cls.out_buffer
+            del cls.out_buffer  # pyright: ignore[reportAttributeAccessIssue]
 
     def initiate_send(self) -> None:
         """Send a part of what waits, as much as the kernel takes."""
         waiting, start = self._fastcore_out, self._fastcore_sent
-        chunk = bytes(memoryview(waiting)[start : start + 65536])
+        chunk = bytes(waiting[start : start + 65536])
         sent = dispatcher.send(self, chunk)
         if not sent or self._fastcore_out is not waiting:
             return
@@ -586,11 +612,13 @@ class dispatcher_with_send(dispatcher):
         """Send more of what waits."""
         self.initiate_send()
 
-    def writable(self) -> Any:
+    def writable(self) -> bool:
         """Want to write while connecting, and while something waits."""
-        return (not self.connected) or len(self._fastcore_out) - self._fastcore_sent
+        return (not self.connected) or len(  # type: ignore[return-value]
+            self._fastcore_out
+        ) - self._fastcore_sent
 
-    def send(self, data: Any) -> None:  # type: ignore[override]
+    def send(self, data: ReadableBuffer) -> Any:
         """Send `data`; what the kernel does not take now is kept and sent later."""
         if self.debug:
             self.log_info(f"sending {data!r}")
@@ -615,7 +643,7 @@ def compact_traceback() -> tuple[tuple[str, str, str], Any, Any, str]:
     kind, value, trace = sys.exc_info()
     if not trace:
         raise AssertionError("traceback does not exist")
-    steps = []
+    steps: list[tuple[str, str, str]] = []
     while trace:
         code = trace.tb_frame.f_code
         steps.append((code.co_filename, code.co_name, str(trace.tb_lineno)))
@@ -623,7 +651,7 @@ def compact_traceback() -> tuple[tuple[str, str, str], Any, Any, str]:
     return steps[-1], kind, value, " ".join("[%s|%s|%s]" % step for step in steps)
 
 
-def close_all(map: Any = None, ignore_all: bool = False) -> None:
+def close_all(map: _Map | None = None, ignore_all: bool = False) -> None:
     """Close every channel of `map` (default: socket_map) and empty it.
 
     The first exception, other than that of a closed descriptor, is raised when all were
@@ -652,13 +680,13 @@ def close_all(map: Any = None, ignore_all: bool = False) -> None:
         raise first
 
 
-if os.name == "posix":
+if sys.platform != "win32":
 
     class file_wrapper:
         """What a dispatcher needs of a socket, around a duplicate of the descriptor `fd`."""
 
         def __init__(self, fd: int) -> None:
-            self.fd = os.dup(fd)
+            self.fd: int = os.dup(fd)
 
         def __del__(self) -> None:
             if self.fd >= 0:
@@ -699,17 +727,18 @@ if os.name == "posix":
         `fd` is a descriptor or a file object; it is duplicated and made non-blocking.
         """
 
-        def __init__(self, fd: Any, map: Any = None) -> None:
+        def __init__(self, fd: FileDescriptorLike, map: _Map | None = None) -> None:
             dispatcher.__init__(self, None, map)
             self.connected = True
-            if hasattr(fd, "fileno"):
-                fd = fd.fileno()
-            self.set_file(fd)
-            os.set_blocking(fd, False)
+            number: Any = fd
+            if hasattr(number, "fileno"):
+                number = number.fileno()
+            self.set_file(number)
+            os.set_blocking(number, False)
 
         def set_file(self, fd: int) -> None:
             """Use a duplicate of `fd` from now on and stand in the map with it."""
-            self.socket = file_wrapper(fd)
+            self.socket: Any = file_wrapper(fd)
             self._fileno = self.socket.fileno()
             self.add_channel()
 

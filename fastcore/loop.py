@@ -11,11 +11,14 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ._engine import Engine, Handle, pollers
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ExitNow", "Handle", "Loop", "get_loop"]
 
@@ -43,13 +46,14 @@ class Loop(Engine):
     running or has timers.  Close the loop with `close()` or a `with` block.
     """
 
-    passed_through = (ExitNow, KeyboardInterrupt, SystemExit)
+    map: MutableMapping[int, Any]
+    passed_through: tuple[type[BaseException], ...] = (ExitNow, KeyboardInterrupt, SystemExit)
 
     def __init__(
         self,
         *,
         poller: str | None = None,
-        map: Any = None,
+        map: MutableMapping[int, Any] | None = None,
         interest: Literal["adaptive", "strict"] = "adaptive",
     ) -> None:
         if interest not in ("adaptive", "strict"):
@@ -94,7 +98,7 @@ class Loop(Engine):
         default logs it with its traceback to the logger "fastcore".  Override it in a subclass or
         assign another callable to the instance.
         """
-        error = context["exception"]
+        error: BaseException = context["exception"]
         _log.error(
             "%s: %r",
             context["message"],
@@ -140,7 +144,7 @@ class Loop(Engine):
             del _loops[id(self.map)]
         self._let_go()
 
-    def __enter__(self) -> Loop:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -167,16 +171,15 @@ class Loop(Engine):
         """Drive the engine while signals wake it: one that comes just before a wait is not lost."""
         arguments = (timeout, count, until_empty, until_idle, reports, disconnect_closes)
         short = count is not None and timeout is not None and timeout < 0.1
-        if short or threading.get_ident() != threading.main_thread().ident:
-            # Another thread gets no signals, and who drives the loop in short turns from outside
-            # would pay for each of them.
+        # Who drives the loop in short turns from outside would pay for each of them.
+        own = -1 if short else self._wake_fileno()
+        previous = None if short else _set_wakeup_fd(own)
+        if previous is None:
             try:
                 self._drive(*arguments)
             finally:
                 self._rest_from_driving()
             return
-        own = self._wake_fileno()
-        previous = _set_wakeup_fd(own)
         if previous != -1 and previous not in _watching:
             _set_wakeup_fd(previous)  # somebody else's: asyncio would miss its signals
         _watching.append(own)
@@ -212,8 +215,17 @@ class Loop(Engine):
             _kept.discard(self)
 
 
-def _set_wakeup_fd(number: int) -> int:
-    return signal.set_wakeup_fd(number, warn_on_full_buffer=False)
+def _set_wakeup_fd(number: int) -> int | None:
+    """Let signals write to `number`; return what they wrote to before, -1 for nothing.
+
+    Does nothing and returns None in a thread that gets no signals.
+    """
+    if threading.get_ident() != threading.main_thread().ident:
+        return None
+    try:
+        return signal.set_wakeup_fd(number, warn_on_full_buffer=False)
+    except ValueError:
+        return None  # the main thread of a sub-interpreter
 
 
 # The loop of each map, by the map's identity: a loop holds its map, so the identity stays valid.
@@ -221,6 +233,9 @@ def _set_wakeup_fd(number: int) -> int:
 # a map that nobody uses any more is garbage with everything that belongs to it.
 _loops: weakref.WeakValueDictionary[int, Loop] = weakref.WeakValueDictionary()
 _kept: set[Loop] = set()
+
+# Held while a loop is made for a map that has none: two threads must not make one each.
+_making = threading.RLock()
 
 # The wake-up descriptors of the loops that the main thread is in, outermost first.
 _watching: list[int] = []
@@ -243,17 +258,31 @@ def _default_map() -> Any:
 _own_map: dict[int, Any] = {}
 
 
-def get_loop(map: Any = None) -> Loop:
+def get_loop(map: MutableMapping[int, Any] | None = None) -> Loop:
     """Return the loop behind `asyncore.loop(map=map)`, made where there is none.
 
     Without a map: the loop of `asyncore.socket_map`.
     """
     if map is None:
         map = _default_map()
-    loop = _loops.get(id(map))
-    if loop is None:
-        loop = Loop(map=map)
-        # Nobody asked for just this one: it may go when its channels have gone.
-        loop._made_for_map = False
-        loop._let_go()
-    return loop
+    return _loops.get(id(map)) or _make_loop(map)
+
+
+def _make_loop(map: Any) -> Loop:
+    with _making:
+        loop = _loops.get(id(map))
+        if loop is None:
+            loop = Loop(map=map)
+            # Nobody asked for just this one: it may go when its channels have gone.
+            loop._made_for_map = False
+            loop._let_go()
+        return loop
+
+
+def _after_fork_in_child() -> None:
+    global _making
+    _making = threading.RLock()  # another thread may have held the old one
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

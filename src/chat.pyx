@@ -76,37 +76,41 @@ cdef class Received:
         self._joins = None
         self._holds = self._held = False
 
+    @cython.critical_section
     def __bool__(self):
         return self._at < len(self._data)
 
+    @cython.critical_section
     def rest(self):
         """Return all that is there."""
-        if self._at:
-            self._data = self._data[self._at :]
-            self._at = 0
-        return self._data
+        return self._data[self._at :] if self._at else self._data
 
+    @cython.critical_section
     def assign(self, data):
         """Forget what is there, and have `data` instead."""
         self._data = data
         self._at = 0
 
+    @cython.critical_section
     def feed(self, data):
         """Add what was received."""
         self._data = self.rest() + data if self._at < len(self._data) else data
         self._at = 0
         self._joins = None
 
+    @cython.critical_section
     def size(self):
         """Return how many bytes are there."""
         return len(self._data) - self._at
 
+    @cython.critical_section
     def take(self, size):
         """Give out the next `size` bytes, or what there is of them."""
         self._piece_of = self._data
         self._begin, self._end = self._at, min(self._at + size, len(self._data))
         return self._piece()
 
+    @cython.critical_section
     def only_line(self, terminator):
         """Give out the line that is all there is, or None where there is more or less."""
         cdef Py_ssize_t end
@@ -118,6 +122,7 @@ cdef class Received:
         self._piece_of, self._begin, self._end = self._data, 0, len(self._data)
         return self._data[:end]
 
+    @cython.critical_section
     def lines(self, terminator):
         """Give out line after line, while others change neither this nor what is left."""
         self._piece_of = self._data
@@ -128,6 +133,7 @@ cdef class Received:
     def __iter__(self):
         return self
 
+    @cython.critical_section
     def __next__(self):
         cdef Py_ssize_t found
         if self._data is not self._piece_of or self._at != self._end:
@@ -143,6 +149,7 @@ cdef class Received:
         self._end += len(self._terminator)
         return line
 
+    @cython.critical_section
     def pass_over(self):
         """Take off the piece that was given out; return whether anything is left."""
         if self._data is self._piece_of:
@@ -154,23 +161,28 @@ cdef class Received:
         self._held = self._held or self._holds
         return left
 
+    @cython.critical_section
     def undecided(self):
         """Whether nobody has said since the last feed() if answers may wait for further lines."""
         return self._joins is None
 
+    @cython.critical_section
     def hold(self, joins):
         """Say whether answers may wait for those to further lines."""
         self._joins = self._holds = joins
         self._held = self._held or self._holds
 
+    @cython.critical_section
     def holds(self):
         """Whether answers wait just now."""
         return self._holds
 
+    @cython.critical_section
     def held(self):
         """Whether answers had to wait, and nobody has said since that they were sent."""
         return self._held
 
+    @cython.critical_section
     def release(self):
         """Say that no answer waits any longer."""
         self._holds = self._held = False
@@ -183,30 +195,30 @@ cdef class Received:
         return self._data[self._begin : self._end]
 
 
-# The class, in its last known version, whose pushes come to a send() of the socket; its methods.
-cdef type _plain_class = None
-cdef unsigned int _plain_version = 0
-cdef object _plain_send = None
+# The class, in its last known version, whose pushes come to a send() of the socket, and its methods:
+# in one tuple, in a list, since several threads may replace it.
+cdef list _plain = [(None, 0, None, None)]
 cdef object _append = deque.append
-cdef object _plain_initiate_send = None
 
 
 cdef bint _sends_plainly(chat) except -1:
     """Whether a push comes to nothing but a send() of the socket, in the class and the instance."""
-    global _plain_class, _plain_version, _plain_send, _plain_initiate_send
     cdef type kind = type(chat)
     cdef unsigned int version = chat_type_version(kind)
-    if kind is not _plain_class or version != _plain_version or version == 0:
+    known, known_version, send, initiate_send = <tuple> _plain[0]
+    if kind is not known or version != <unsigned int> known_version or version == 0:
         if not chat._fastcore_sends_plainly():
             return False
-        _plain_send, _plain_initiate_send = kind.send, kind.initiate_send
-        _plain_class, _plain_version = kind, chat_type_version(kind)
-    return chat_is_method(chat.send, chat, _plain_send) and chat_is_method(
-        chat.initiate_send, chat, _plain_initiate_send
+        send, initiate_send = kind.send, kind.initiate_send
+        _plain[0] = kind, chat_type_version(kind), send, initiate_send
+    return chat_is_method(chat.send, chat, send) and chat_is_method(
+        chat.initiate_send, chat, initiate_send
     )
 
 
 @cython.binding(False)
+@cython.embedsignature(True)  # for stubtest, since there is no binding
+@cython.embedsignature.format("clinic")
 def push_short(chat, data):
     """Push `data` where that comes to keeping it for now, or to one send(); say whether it did."""
     if type(data) is not bytes:

@@ -2,6 +2,11 @@
 
 The mirror of `fastcore/_engine_py.py`, name by name and in the same order: that file is the
 specification and says why things are as they are; comments here are about C alone.
+
+Where there is no GIL, each engine has a lock that takes its place: the thread that drives the loop
+holds it, and lets go of it wherever a thread would let go of the GIL (a critical section does just
+that).  What the lock does not guard is safe by itself: the queues, the flag of a wake-up, and
+numbers that are read for a hint.
 """
 
 cimport cython
@@ -58,11 +63,14 @@ cdef extern from "poller.h" nogil:
 
 cdef extern from "engine_support.h" nogil:
     double engine_monotonic()
+    bint engine_flag_raise(int *)
+    void engine_flag_lower(int *)
     const char *ENGINE_COMPILER
     const char *ENGINE_KQUEUE
 
 
 cdef extern from "engine_map.h":
+    bint ENGINE_HAS_NO_GIL
     bint engine_map_watch(object)
     uint64_t engine_map_version(object)
 
@@ -144,7 +152,7 @@ cdef class Handle:
     """
 
     cdef Engine _engine
-    cdef readonly object when
+    cdef object _when
     cdef readonly bint cancelled
     cdef object _interval
     cdef object _callback
@@ -152,25 +160,41 @@ cdef class Handle:
 
     def __init__(self, Engine engine, when, interval, callback, tuple args):
         self._engine = engine
-        self.when = when
+        self._when = when
         self._interval = interval
         self._callback = callback
         self._args = args
         self.cancelled = False
 
+    @property
+    @cython.critical_section
+    def when(self):
+        """The loop time in seconds at which the callback runs (again), or None."""
+        return self._when
+
     def cancel(self):
         """Forget the callback; does nothing where it has run or was cancelled before."""
-        if self.cancelled or self._callback is None:
-            return
-        self.cancelled = True
-        self._callback = None
-        self._args = ()
-        if self.when is not None:
+        with cython.critical_section(self):
+            if self.cancelled or self._callback is None:
+                return
+            self.cancelled = True
+            self._callback = None
+            self._args = ()
+        if self._when is not None:
             self._engine._timer_cancelled()
 
+    @cython.critical_section
+    cdef tuple _take(self, bint again):
+        """Return the callback and its arguments; it stays only for the next beat."""
+        taken = self._callback, self._args
+        if not again:
+            self._callback = None
+        return taken
+
+    @cython.critical_section
     def __repr__(self):
         state = "cancelled" if self.cancelled else repr(self._callback)
-        return f"<Handle when={self.when} {state}>"
+        return f"<Handle when={self._when} {state}>"
 
 
 @cython.freelist(64)
@@ -448,12 +472,10 @@ cdef class Engine:
     cdef list _touched
     cdef const poller_kind *_kind
     cdef poller *_poller
-    cdef object _wake_receiver
-    cdef object _wake_sender
-    cdef object _wake_closer
-    cdef poller_fd _wake_fd
+    cdef object _lock
+    cdef list _wake  # receiver, sender, closer, or nothing
     cdef int _contended  # so many more waits begin without giving the GIL away
-    cdef bint _wake_pending
+    cdef int _wake_pending  # a flag of engine_support.h
     cdef bint _woken
     cdef int _waiting
     cdef list _forgotten
@@ -476,6 +498,7 @@ cdef class Engine:
     cdef long long _timer_count
     cdef Py_ssize_t _cancelled
     cdef object _ready
+    cdef object _handed
     cdef long long _turns, _events, _sweeps, _changes
 
     def __init__(self, map, str poller, bint strict):
@@ -492,13 +515,14 @@ cdef class Engine:
         self._moment = 1
         self._registrations = _Registrations()
         self._touched = []
-        self._wake_receiver = self._wake_sender = None
-        self._wake_fd = -1
+        self._lock = object()
+        self._wake = []
         self._forgotten = []
         self._drivers = []
         self._dropped = set()
         self._timers = []
         self._ready = deque()
+        self._handed = deque()
         _engines.add(self)
 
     def __dealloc__(self):
@@ -554,11 +578,13 @@ cdef class Engine:
 
     def next_deadline(self):
         """Return the loop time at which run_once() has something to do by itself, or None."""
-        if self._ready or self._wake_pending or self._touched:
-            return engine_monotonic()
-        cdef double deadline = self._next_timer()
-        if self._sweep_wanted and self._registrations.count:
-            deadline = min(deadline, self._sweep_due)
+        cdef double deadline
+        with cython.critical_section(self._lock):
+            if self._ready or self._wake_pending or self._touched:
+                return engine_monotonic()
+            deadline = self._next_timer()
+            if self._sweep_wanted and self._registrations.count:
+                deadline = min(deadline, self._sweep_due)
         return None if deadline == INFINITY else deadline
 
     cdef Handle _handle(self, when, interval, callback, tuple args):
@@ -569,34 +595,41 @@ cdef class Engine:
         self._keep()
         return Handle(self, when, interval, callback, args)
 
-    cdef int _schedule(self, Handle handle) except -1:
+    def _schedule(self, Handle handle):
+        if self._is_elsewhere():
+            self._hand_over(self._schedule, handle)
+            return
         cdef _Timer entry = _Timer.__new__(_Timer)
-        self._timer_count += 1
-        entry.when = handle.when
-        entry.count = self._timer_count
+        entry.when = handle._when
         entry.handle = handle
-        _heap_push(self._timers, entry)
+        with cython.critical_section(self._lock):
+            self._timer_count += 1
+            entry.count = self._timer_count
+            _heap_push(self._timers, entry)
         self._tell_driver()
-        return 0
 
-    cdef int _timer_cancelled(self) except -1:
-        cdef Py_ssize_t position
+    def _timer_cancelled(self):
         if self._closed:
-            return 0
-        self._cancelled += 1
-        if self._cancelled > 64 and self._cancelled > len(self._timers) // 2:
-            self._timers = [
-                entry for entry in self._timers if not (<_Timer> entry).handle.cancelled
-            ]
-            for position in range(len(self._timers) // 2 - 1, -1, -1):
-                _heap_down(self._timers, position)
-            self._cancelled = 0
-        return 0
+            return
+        if self._is_elsewhere():
+            self._hand_over(self._timer_cancelled)
+            return
+        cdef Py_ssize_t position
+        with cython.critical_section(self._lock):
+            self._cancelled += 1
+            if self._cancelled > 64 and self._cancelled > len(self._timers) // 2:
+                self._cancelled -= len(self._timers)
+                self._timers = [
+                    entry for entry in self._timers if not (<_Timer> entry).handle.cancelled
+                ]
+                self._cancelled += len(self._timers)
+                for position in range(len(self._timers) // 2 - 1, -1, -1):
+                    _heap_down(self._timers, position)
 
     cdef double _next_timer(self):
         while self._timers and (<_Timer> self._timers[0]).handle.cancelled:
             _heap_pop(self._timers)
-            self._cancelled = max(0, self._cancelled - 1)
+            self._cancelled -= 1
         return (<_Timer> self._timers[0]).when if self._timers else INFINITY
 
     cdef int _run_timers(self) except -1:
@@ -612,16 +645,14 @@ cdef class Engine:
             if not self._ready:
                 return 0  # a nested loop ran them
             handle = <Handle> self._ready.popleft()
-            callback, args = handle._callback, handle._args
+            callback, args = handle._take(handle._interval is not None)
             if callback is None:
-                # Cancelled after it had left the heap: it must not be counted there.
-                if handle.when is not None:
-                    self._cancelled = max(0, self._cancelled - 1)
+                # Cancelled after it had left the heap: it is counted there no longer.
+                if handle._when is not None:
+                    self._cancelled -= 1
                 continue
             if handle._interval is not None:
                 self._schedule_next_beat(handle)
-            else:
-                handle._callback = None
             try:
                 callback(*args)
             except self.passed_through:
@@ -633,31 +664,65 @@ cdef class Engine:
     cdef int _schedule_next_beat(self, Handle handle) except -1:
         cdef double now = engine_monotonic()
         cdef double interval = handle._interval
-        cdef double when = <double> handle.when + interval
+        cdef double when = <double> handle._when + interval
         if when <= now:
             when = now + interval - fmod(now - when, interval)
-        handle.when = when
-        return self._schedule(handle)
+        with cython.critical_section(handle):
+            handle._when = when
+        self._schedule(handle)
+        return 0
 
     # -- waking and stopping -------------------------------------------------------------
 
     def wakeup(self):
         """End a wait that blocks, or the next one; from any thread or signal handler."""
-        if self._wake_pending:
+        if engine_flag_raise(&self._wake_pending):
             return
-        self._wake_pending = True
-        sender = self._wake_sender
-        if sender is not None:
-            try:
-                sender.send(b"\0")
-            except OSError:
-                pass  # full: it wakes anyway; closed: nobody waits
+        try:
+            self._wake[1].send(b"\0")
+        except (IndexError, OSError):
+            pass  # not open, or closed: nobody waits; full: it wakes anyway
 
     @cython.final
     cdef int _tell_driver(self) except -1:
         """Wake the loop where another thread is in it: it may wait, or be just about to."""
         if self._waiting or (self._depth and self._driver != PyThread_get_thread_ident()):
             self.wakeup()
+        return 0
+
+    @cython.final
+    cdef bint _is_elsewhere(self) except -1:
+        """Whether only other threads are in the loop, and no GIL keeps them from our state."""
+        return (
+            ENGINE_HAS_NO_GIL
+            and self._depth > 0
+            and self._driver != PyThread_get_thread_ident()
+            and PyThread_get_thread_ident() not in self._drivers
+        )
+
+    def _do(self, action, *args):
+        """Do `action(*args)` here, or where that could meet a handler: in the loop's thread."""
+        if self._is_elsewhere():
+            self._hand_over(action, *args)
+        else:
+            action(*args)
+
+    def _hand_over(self, action, *args):
+        """Let the thread that is in the loop do `action(*args)`, before it asks anyone again."""
+        self._handed.append((action, args))
+        if self._depth > 0:
+            self.wakeup()
+        else:
+            self._take_handed()  # it has just left
+
+    cdef int _take_handed(self) except -1:
+        """Do what other threads have handed over."""
+        for _ in range(len(self._handed)):
+            try:
+                action, args = self._handed.popleft()
+            except IndexError:
+                return 0  # another thread was faster
+            action(*args)
         return 0
 
     def stop(self):
@@ -676,8 +741,10 @@ cdef class Engine:
         Ask again after every turn: after a fork, or when a closed file goes on firing, the loop
         starts a new kernel set.  Raises ValueError on pollers that have none (poll and select).
         """
-        self._open()
-        cdef int number = self._kind.fileno(self._poller)
+        cdef int number
+        with cython.critical_section(self._lock):
+            self._open()
+            number = self._kind.fileno(self._poller)
         if number < 0:
             raise ValueError(f"the {self.poller} poller has no descriptor to wait on")
         self._exposed = True
@@ -685,17 +752,18 @@ cdef class Engine:
 
     def stats(self):
         """Return counts since the loop was made: turns, events, sweeps, kernel changes, ..."""
-        return {
-            "engine": name,
-            "poller": self.poller,
-            "turns": self._turns,
-            "events": self._events,
-            "sweeps": self._sweeps,
-            "interest_changes": self._changes,
-            "channels": self._registrations.count,
-            "timers": len(self._timers) - self._cancelled,
-            "callbacks": len(self._ready),
-        }
+        with cython.critical_section(self._lock):
+            return {
+                "engine": name,
+                "poller": self.poller,
+                "turns": self._turns,
+                "events": self._events,
+                "sweeps": self._sweeps,
+                "interest_changes": self._changes,
+                "channels": self._registrations.count,
+                "timers": len(self._timers) - self._cancelled,
+                "callbacks": len(self._ready),
+            }
 
     def close(self):
         """Give the kernel's objects back and forget all timers; the channels stay open.
@@ -704,16 +772,17 @@ cdef class Engine:
         """
         if self._depth:
             raise RuntimeError("a running loop cannot be closed: stop() it first")
-        self._closed = True
-        self._timers.clear()
-        self._ready.clear()
-        self._cancelled = 0
-        self._release()
-        for registration in self._registrations.values():
-            (<_Registration> registration).kernel = 0
-            (<_Registration> registration).gone = True
-        self._registrations.clear()
-        self._touched.clear()
+        with cython.critical_section(self._lock):
+            self._closed = True
+            self._timers.clear()
+            self._ready.clear()
+            self._cancelled = 0
+            self._release()
+            for registration in self._registrations.values():
+                (<_Registration> registration).kernel = 0
+                (<_Registration> registration).gone = True
+            self._registrations.clear()
+            self._touched.clear()
 
     # -- the kernel's objects --------------------------------------------------------------
 
@@ -723,24 +792,23 @@ cdef class Engine:
             raise RuntimeError("the loop is not initialised")
         if self._closed:
             raise RuntimeError("the loop is closed")
-        if self._wake_receiver is None:
+        if not self._wake:
             receiver, sender = socket.socketpair()
             receiver.setblocking(False)
             sender.setblocking(False)
             closer = weakref.finalize(self, _close_both, receiver, sender)
             closer.atexit = False
-            if self._wake_receiver is None:
-                self._wake_receiver, self._wake_sender = receiver, sender
-                self._wake_closer = closer
-                self._wake_fd = receiver.fileno()
+            if not self._wake:
+                self._wake += receiver, sender, closer
             else:
                 closer()
         if self._poller == NULL:
             self._poller = self._kind.open()
             if self._poller == NULL:
                 PyErr_SetFromErrno(OSError)
-            token.index, token.generation = <uint32_t> self._wake_fd, 0
-            error = self._kind.set(self._poller, self._wake_fd, token, 0, _READ)
+            wake = self._wake[0].fileno()
+            token.index, token.generation = wake, 0
+            error = self._kind.set(self._poller, wake, token, 0, _READ)
             if error:
                 self._kind.close(self._poller)
                 self._poller = NULL
@@ -751,25 +819,26 @@ cdef class Engine:
         return 0
 
     def _release(self):
-        if self._poller != NULL:
-            self._kind.close(self._poller)
-            self._poller = NULL
-            self._forgotten.clear()
-        if self._wake_receiver is not None:
-            self._wake_receiver = self._wake_sender = None
-            self._wake_fd = -1
-            self._wake_closer()
+        with cython.critical_section(self._lock):
+            if self._poller != NULL:
+                self._kind.close(self._poller)
+                self._poller = NULL
+                self._forgotten.clear()
+            if self._wake:
+                closer = self._wake[2]
+                self._wake.clear()
+                closer()
 
     def _release_if_idle(self):
         """Hold nothing for a map that is empty: a program may use a new map every time."""
-        if self._depth or self.map or self._exposed:
-            return
-        if not self._has_pending():
+        with cython.critical_section(self._lock):
+            if self._depth or self.map or self._exposed or self._has_pending():
+                return
             for registration in self._registrations.values():
                 self._drop(<_Registration> registration)
             self._forget_dropped()
             self._release()
-            self._let_go()
+        self._let_go()
 
     cdef int _rebuild(self) except -1:
         """Start a new kernel set, where the old one holds a file that was closed."""
@@ -781,16 +850,17 @@ cdef class Engine:
         return self._open()
 
     def _wake_fileno(self):
-        self._open()
-        return self._wake_sender.fileno()
+        with cython.critical_section(self._lock):
+            self._open()
+            return self._wake[1].fileno()
 
     cdef int _drain_wakeups(self) except -1:
         try:
-            while len(self._wake_receiver.recv(4096)) == 4096:
+            while len(self._wake[0].recv(4096)) == 4096:
                 pass
         except OSError:
             pass
-        self._wake_pending = False
+        engine_flag_lower(&self._wake_pending)
         self._woken = True
         PyErr_CheckSignals()  # a signal woke us, perhaps, and no Python code runs its handler
         return 0
@@ -805,30 +875,43 @@ cdef class Engine:
 
     def _attach(self, fd, obj):
         """Note that `map[fd]` is `obj` from now on."""
-        known = self._registrations.get(fd)
-        if known is not None:
-            self._drop(<_Registration> known)
-        self._generation += 1
-        cdef _Registration registration = self._registrations.add(fd, self._generation)
-        registration.obj = obj
-        self._mark(registration)
-        if not self._depth:
-            self._forget_dropped()
+        if self._is_elsewhere():
+            self._hand_over(self._attach, fd, obj)
+            return
+        cdef _Registration registration
+        with cython.critical_section(self._lock):
+            known = self._registrations.get(fd)
+            if known is not None:
+                self._drop(<_Registration> known)
+            self._generation += 1
+            registration = self._registrations.add(fd, self._generation)
+            registration.obj = obj
+            self._mark(registration)
+            if not self._depth:
+                self._forget_dropped()
 
     def _detach(self, fd):
         """Note that `map[fd]` is gone; before its descriptor is closed."""
-        known = self._registrations.get(fd)
-        if known is not None:
-            self._drop(<_Registration> known)
-        if not self._depth:
-            self._forget_dropped()
-            self._release_if_idle()
+        if self._is_elsewhere():
+            self._hand_over(self._detach, fd)
+            return
+        with cython.critical_section(self._lock):
+            known = self._registrations.get(fd)
+            if known is not None:
+                self._drop(<_Registration> known)
+            if not self._depth:
+                self._forget_dropped()
+                self._release_if_idle()
 
     def _touch(self, fd, obj):
         """Note that what `obj` wants may have changed."""
-        known = self._registrations.get(fd)
-        if known is not None and (<_Registration> known).obj is obj:
-            self._mark(<_Registration> known)
+        if self._is_elsewhere():
+            self._hand_over(self._touch, fd, obj)
+            return
+        with cython.critical_section(self._lock):
+            known = self._registrations.get(fd)
+            if known is not None and (<_Registration> known).obj is obj:
+                self._mark(<_Registration> known)
 
     def _is_readable(self, fd):
         """Whether `fd` can be read just now."""
@@ -839,18 +922,24 @@ cdef class Engine:
 
     def _rest(self, fd, obj, seconds):
         """Leave `obj` alone for that long."""
-        known = self._registrations.get(fd)
-        if known is None:
+        if self._is_elsewhere():
+            self._hand_over(self._rest, fd, obj, seconds)
             return
-        cdef _Registration registration = <_Registration> known
-        if registration.obj is obj and not registration.resting:
-            registration.resting = True
-            self._mark(registration)
-            self.call_later(seconds, self._resume, registration)
+        cdef _Registration registration
+        with cython.critical_section(self._lock):
+            known = self._registrations.get(fd)
+            if known is None:
+                return
+            registration = <_Registration> known
+            if registration.obj is obj and not registration.resting:
+                registration.resting = True
+                self._mark(registration)
+                self.call_later(seconds, self._resume, registration)
 
     def _resume(self, _Registration registration):
-        registration.resting = False
-        self._mark(registration)
+        with cython.critical_section(self._lock):
+            registration.resting = False
+            self._mark(registration)
 
     @cython.final
     cdef int _mark(self, _Registration registration) except -1:
@@ -897,12 +986,13 @@ cdef class Engine:
             return False
         if not self._map_is_watched:
             return self.map.get(_key_of(registration)) is registration.obj
-        version = engine_map_version(self.map)
-        if version != self._map_version:
-            self._map_version = version
-            self._map_epoch += 1
-        if registration.seen == self._map_epoch:
-            return True
+        if not ENGINE_HAS_NO_GIL:
+            version = engine_map_version(self.map)
+            if version != self._map_version:
+                self._map_version = version
+                self._map_epoch += 1
+            if registration.seen == self._map_epoch:
+                return True
         if PyDict_GetItemWithError(self.map, _key_of(registration)) != <PyObject *> registration.obj:
             return False
         registration.seen = self._map_epoch
@@ -1117,6 +1207,20 @@ cdef class Engine:
         bint disconnect_closes,
     ):
         """Take turns until stop(), until `count` of them, until the map is empty or all is idle."""
+        with cython.critical_section(self._lock):
+            self._take_turns(
+                timeout, count, until_empty, until_idle, reports, disconnect_closes
+            )
+
+    cdef int _take_turns(
+        self,
+        timeout,
+        count,
+        bint until_empty,
+        bint until_idle,
+        bint reports,
+        bint disconnect_closes,
+    ) except -1:
         self._open()
         cdef bint outer_reports = self._reports
         cdef bint outer_closes = self._disconnect_closes
@@ -1137,6 +1241,8 @@ cdef class Engine:
         try:
             last = not endless and not count > 0
             while True:
+                if self._handed:
+                    self._take_handed()
                 acted = self._settle() if last else self._prepare()
                 if last or (until_empty and not self.map):
                     break
@@ -1154,13 +1260,16 @@ cdef class Engine:
                 self._stopping = self._stopping or outer_stops
             elif not self._drivers:
                 self._stopping = False
+                self._take_handed()
             else:
                 self.wakeup()
             self._reports, self._disconnect_closes = outer_reports, outer_closes
             self._batch += 1  # what an outer turn has still to deliver may be stale
+        return 0
 
     def _has_pending(self):
-        return bool(self._ready) or self._next_timer() != INFINITY
+        with cython.critical_section(self._lock):
+            return bool(self._ready) or self._next_timer() != INFINITY
 
     cdef int _turn(self, double timeout, bint at_once) except -1:
         """Wait until something happens and deliver it; do not wait if it is to be `at_once`."""
@@ -1230,7 +1339,7 @@ cdef class Engine:
             nanoseconds = <int64_t> (min(timeout, 1e9) * 1e9)
         if self._dropped:
             self._dropped.clear()
-        if nanoseconds == 0:
+        if nanoseconds == 0 and not ENGINE_HAS_NO_GIL:
             # It does not block, and handing the GIL over costs more than the call.
             fired = self._kind.wait(self._poller, 0, events, BATCH)
             failure = errno
@@ -1252,7 +1361,7 @@ cdef class Engine:
                     failure = errno
                     done = engine_monotonic()
                 self._waiting -= 1
-                if engine_monotonic() - done > CONTENTION:
+                if not ENGINE_HAS_NO_GIL and engine_monotonic() - done > CONTENTION:
                     self._contended = CONTENDED
         if self._forgotten:
             self._forget_late()
@@ -1326,7 +1435,7 @@ cdef class Engine:
     cdef int _take_own(self, poller_token token) except -1:
         """Take an event that is no channel's: a wake-up, or a sign to make the set anew."""
         if token.generation == 0:
-            return self._drain_wakeups() if self._wake_receiver is not None else 0
+            return self._drain_wakeups() if self._wake else 0
         if token.generation not in self._dropped:
             return self._rebuild()
         return 0
@@ -1420,6 +1529,8 @@ cdef class Engine:
 
     def _after_fork(self):
         """In a child: leave the parent's kernel set alone and start an own one when needed."""
+        if PyThread_get_thread_ident() not in self._drivers:
+            self._lock = object()  # another thread may have held the old one
         self._release()
         self._waiting = 0
         self._driver = PyThread_get_thread_ident()

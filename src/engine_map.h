@@ -9,6 +9,28 @@
 #include <Python.h>
 #include <stdint.h>
 
+#ifdef Py_GIL_DISABLED
+
+/* Here a watcher helps nobody: it is called before the change is made, and a look in between would
+ * find the old state and take it for the new one.  So every look is at the dict itself. */
+#define ENGINE_HAS_NO_GIL 1
+
+static inline int engine_map_watch(PyObject *map)
+{
+    (void)map;
+    return 1;
+}
+
+static inline uint64_t engine_map_version(PyObject *map)
+{
+    (void)map;
+    return 0;
+}
+
+#else
+
+#define ENGINE_HAS_NO_GIL 0
+
 #if PY_VERSION_HEX < 0x030C0000
 
 static inline int engine_map_watch(PyObject *map)
@@ -53,6 +75,8 @@ static inline uint64_t engine_map_version(PyObject *map)
     (void)map;
     return engine_map_changes;
 }
+
+#endif
 
 #endif
 

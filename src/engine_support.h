@@ -43,6 +43,31 @@ static inline double engine_monotonic(void)
 #endif
 }
 
+/* A flag that several threads raise and one lowers.  Who finds it raised already may rely on the
+ * other to look, after lowering it, at everything that was done before the flag was raised. */
+#ifdef _MSC_VER
+#include <intrin.h>
+static inline int engine_flag_raise(int *flag)
+{
+    return _InterlockedExchange((volatile long *)flag, 1);
+}
+
+static inline void engine_flag_lower(int *flag)
+{
+    _InterlockedExchange((volatile long *)flag, 0);
+}
+#else
+static inline int engine_flag_raise(int *flag)
+{
+    return __atomic_exchange_n(flag, 1, __ATOMIC_SEQ_CST);
+}
+
+static inline void engine_flag_lower(int *flag)
+{
+    __atomic_exchange_n(flag, 0, __ATOMIC_SEQ_CST);
+}
+#endif
+
 /* Where a call can be told not to block whatever the socket's mode, it may be made with the GIL
  * held; a socket in blocking mode then still behaves, through the socket object. */
 #if defined(MSG_DONTWAIT) && !defined(_WIN32)

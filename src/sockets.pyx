@@ -43,12 +43,28 @@ cdef extern from *:
     {
         return (PyObject *)Py_TYPE(obj) == type;
     }
+    /* How much is read at a time by way of the one buffer for all; where there is no GIL, for all
+     * of a thread.  Copying out of it is cheap: to read into an object and cut that to size costs
+     * four times as much, in memory got and given back. */
+    #define SOCKETS_RECEIVED 262144
+    #ifndef Py_GIL_DISABLED
+    #define SOCKETS_EACH_THREAD
+    #elif defined(_MSC_VER)
+    #define SOCKETS_EACH_THREAD __declspec(thread)
+    #else
+    #define SOCKETS_EACH_THREAD _Thread_local
+    #endif
+    static SOCKETS_EACH_THREAD char sockets_received[SOCKETS_RECEIVED];
+
     /* CPython keeps a socket's descriptor first, in all its versions; checked at import. */
     static inline poller_fd socket_descriptor(PyObject *sock)
     {
         return *(poller_fd *)((char *)sock + sizeof(PyObject));
     }
     """
+    enum:
+        SOCKETS_RECEIVED
+    char sockets_received[]
     bint socket_is_exactly(PyObject *, PyObject *)
     poller_fd socket_descriptor(PyObject *)
     unsigned int socket_type_version(PyObject *)
@@ -57,17 +73,12 @@ cdef extern from *:
 DISCONNECTED = frozenset({ECONNRESET, ENOTCONN, ESHUTDOWN, ECONNABORTED, EPIPE, EBADF})
 GONE = object()  # what transmit() returns where the peer is gone
 
-# How much is read at a time by way of the one buffer for all.  Copying out of it is cheap: to read
-# into an object and cut that to size costs four times as much, in memory got and given back.
-cdef enum:
-    RECEIVED = 262144
-
 cdef type _socket_class = socket.socket
 cdef int _wouldblock = EWOULDBLOCK
 cdef frozenset _disconnected = DISCONNECTED
-cdef unsigned int _known_version = 0
-cdef bint _socket_is_plain = False
-cdef char _received[RECEIVED]
+# The versions of the class that were seen last: one with the standard methods, and one with others.
+cdef unsigned int _plain_version = 0
+cdef unsigned int _other_version = 0
 
 
 cdef bint _is_plain(object sock) except -1:
@@ -75,15 +86,15 @@ cdef bint _is_plain(object sock) except -1:
     if not socket_is_exactly(<PyObject *> sock, <PyObject *> _socket_class):
         return False
     cdef unsigned int version = socket_type_version(<PyObject *> _socket_class)
-    if version == 0 or version != _known_version:
-        _look_at_sockets()
-    return _socket_is_plain
+    if version == 0 or (version != _plain_version and version != _other_version):
+        return _look_at_sockets()
+    return version == _plain_version
 
 
-cdef int _look_at_sockets() except -1:
-    global _known_version, _socket_is_plain
+cdef bint _look_at_sockets() except -1:
+    global _plain_version, _other_version
     base = _socket_class.__mro__[1]
-    _socket_is_plain = (
+    cdef bint plain = (
         ENGINE_NEVER_BLOCKS
         and _socket_fd_is_known
         and base.__module__ == "_socket"
@@ -91,8 +102,12 @@ cdef int _look_at_sockets() except -1:
         and _socket_class.send is base.send
         and _socket_class.fileno is base.fileno
     )
-    _known_version = socket_type_version(<PyObject *> _socket_class)
-    return 0
+    cdef unsigned int version = socket_type_version(<PyObject *> _socket_class)
+    if plain:
+        _plain_version = version
+    else:
+        _other_version = version
+    return plain
 
 
 def _find_socket_fd():
@@ -109,16 +124,18 @@ cdef bint _socket_fd_is_known = _find_socket_fd()
 
 
 @cython.binding(False)
+@cython.embedsignature(True)  # for stubtest, since there is no binding
+@cython.embedsignature.format("clinic")
 def receive(sock, buffer_size):
     """Return at most `buffer_size` bytes from `sock`, or `b""` where the peer is gone.
 
     Raises BlockingIOError where nothing is there, and OSError for what is not a disconnect.
     """
     cdef Py_ssize_t got
-    if type(buffer_size) is int and _is_plain(sock) and 0 < <Py_ssize_t> buffer_size <= RECEIVED:
-        got = engine_recv(socket_descriptor(<PyObject *> sock), _received, buffer_size)
+    if type(buffer_size) is int and _is_plain(sock) and 0 < <Py_ssize_t> buffer_size <= SOCKETS_RECEIVED:
+        got = engine_recv(socket_descriptor(<PyObject *> sock), sockets_received, buffer_size)
         if got >= 0:
-            return PyBytes_FromStringAndSize(_received, got)
+            return PyBytes_FromStringAndSize(sockets_received, got)
         if errno != _wouldblock:
             if errno in _disconnected:
                 return b""
@@ -132,6 +149,8 @@ def receive(sock, buffer_size):
 
 
 @cython.binding(False)
+@cython.embedsignature(True)  # for stubtest, since there is no binding
+@cython.embedsignature.format("clinic")
 def transmit(sock, data):
     """Send what the kernel takes of `data`; return how many bytes, or GONE.
 

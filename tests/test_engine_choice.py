@@ -67,6 +67,19 @@ def test_without_the_extension_python_it_is(without_extension: Path, choice: str
     assert (done.stdout, done.stderr) == ("python\n", "")
 
 
+def test_a_build_that_failed_is_told_of(without_extension: Path) -> None:
+    note = without_extension / "fastcore" / "_no_extension.txt"
+    note.write_text("its build failed (no compiler)\n")
+    done = python(SAY, "-W", "always", cwd=without_extension)
+    assert done.stdout == "python\n"
+    assert "RuntimeWarning: fastcore uses its Python engine: its build failed" in done.stderr
+    done = python(SAY, cwd=without_extension, FASTCORE_ENGINE="python")
+    assert (done.stdout, done.stderr) == ("python\n", "")
+    note.write_text("it was built with FASTCORE_BUILD=skip\n")
+    done = python(SAY, cwd=without_extension)
+    assert (done.stdout, done.stderr) == ("python\n", "")
+
+
 def test_asking_for_c_where_it_is_missing_says_how_to_build_it(without_extension: Path) -> None:
     done = python(SAY, cwd=without_extension, FASTCORE_ENGINE="c")
     assert done.returncode
