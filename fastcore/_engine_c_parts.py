@@ -8,9 +8,12 @@ which channels are called, and what an exception means, is the engine's business
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ._sockets_c import GONE, receive, transmit
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 READ, WRITE = 1, 4  # as in src/poller.h
 
@@ -31,7 +34,7 @@ class Channel:
             return b""
         return data
 
-    def send(self, data: Any) -> int:
+    def send(self, data: ReadableBuffer) -> int:
         """Send what the kernel takes of `data`; return how many bytes (0: none now, or closed)."""
         sent: int = transmit(self.socket, data)
         if sent is GONE:

@@ -100,8 +100,9 @@ def _compile(full: str, main: ModuleType) -> CodeType:
 
 
 def _cannot_open(full: str, error: OSError) -> NoReturn:
+    shown = full if sys.implementation.name == "pypy" else repr(full)
     print(
-        f"{sys.executable}: can't open file {full!r}: [Errno {error.errno}] {error.strerror}",
+        f"{sys.executable}: can't open file {shown}: [Errno {error.errno}] {error.strerror}",
         file=sys.stderr,
     )
     sys.exit(2)

@@ -10,10 +10,13 @@ import _socket
 import socket
 from collections import deque
 from itertools import islice, takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import asyncore
 from ._engine import Channel, Received, push_short
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _JOINED = 256  # pieces that are joined at a time, at most
 
@@ -29,15 +32,15 @@ class async_chat(asyncore.dispatcher):
     found_terminator().
     """
 
-    ac_in_buffer_size = 65536  # bytes read at once, at most
-    ac_out_buffer_size = 65536  # bytes sent at once, at most
+    ac_in_buffer_size: int = 65536  # bytes read at once, at most
+    ac_out_buffer_size: int = 65536  # bytes sent at once, at most
 
     # More bytes than this without the terminator: handle_line_too_long().  None: no limit.
     ac_max_line_size: int | None = None
 
     # str is sent and matched as bytes of `encoding`; off, because it hides mistakes.
     use_encoding: Any = 0
-    encoding = "latin-1"
+    encoding: str = "latin-1"
 
     terminator: Any
 
@@ -79,20 +82,21 @@ class async_chat(asyncore.dispatcher):
         """The terminator was met; to be defined."""
         raise NotImplementedError("found_terminator() must be defined by the subclass")
 
-    def set_terminator(self, term: Any) -> None:
+    def set_terminator(self, term: bytes | int | None) -> None:
         """Set what ends the input: bytes, a number of bytes, or None for no end at all.
 
         Raises ValueError for a negative number.
         """
-        if isinstance(term, str) and self.use_encoding:
-            term = bytes(term, self.encoding)
-        elif isinstance(term, int) and term < 0:
+        end: Any = term  # a str too, which use_encoding allows
+        if isinstance(end, str) and self.use_encoding:
+            end = bytes(end, self.encoding)
+        elif isinstance(end, int) and end < 0:
             raise ValueError("the number of received bytes must be positive")
-        self.terminator = term
+        self.terminator = end
 
-    def get_terminator(self) -> Any:
+    def get_terminator(self) -> bytes | int | None:
         """Return the terminator."""
-        return self.terminator
+        return self.terminator  # type: ignore[no-any-return]
 
     # -- input -----------------------------------------------------------------------------
 
@@ -128,7 +132,7 @@ class async_chat(asyncore.dispatcher):
     def _fastcore_pass_on(self, received: Received) -> None:
         """Pass on what was received: complete pieces, and what there is of the last."""
         while received:
-            terminator = self.get_terminator()
+            terminator: Any = self.get_terminator()
             if type(terminator) is bytes and terminator:
                 whole = self._fastcore_pass_on_lines(received, terminator)
             elif type(terminator) is int and 0 < terminator <= received.size():
@@ -239,7 +243,7 @@ class async_chat(asyncore.dispatcher):
             before = fifo[0]
             self.initiate_send()
 
-    def send(self, data: Any) -> int:
+    def send(self, data: ReadableBuffer) -> int:
         """Send what the kernel takes of `data`, after what pushes of this handler hold back."""
         try:
             if self._fastcore_received.held():
@@ -248,11 +252,12 @@ class async_chat(asyncore.dispatcher):
             pass  # as in _fastcore_send_held(), which would be another call
         return super().send(data)
 
-    def push(self, data: Any) -> None:
+    def push(self, data: bytes) -> None:
         """Send `data` (bytes, bytearray or memoryview), after what already waits.
 
         Raises TypeError for anything else.
         """
+        # Typed as bytes alone, as typeshed had it: so are the overrides in programs.
         if push_short is not None and push_short(self, data):
             return
         if type(data) is not bytes:
@@ -287,13 +292,13 @@ class async_chat(asyncore.dispatcher):
         if self.producer_fifo:
             self._fastcore_touch()
 
-    def readable(self) -> Any:
+    def readable(self) -> bool:
         """Always want to read."""
-        return 1
+        return 1  # type: ignore[return-value]
 
-    def writable(self) -> Any:
+    def writable(self) -> bool:
         """Want to write while connecting, and while something waits."""
-        return self.producer_fifo or (not self.connected)
+        return self.producer_fifo or (not self.connected)  # type: ignore[return-value]
 
     def initiate_send(self) -> None:
         """Send what waits, at most `ac_out_buffer_size` bytes."""
@@ -343,7 +348,7 @@ class async_chat(asyncore.dispatcher):
         try:
             data = first[:size]
         except TypeError:
-            data = first.more()
+            data = first.more()  # pyright: ignore
             if data:
                 fifo.appendleft(data)
             else:
@@ -413,8 +418,8 @@ class simple_producer:
     """Produces `data` in pieces of `buffer_size` (bytes)."""
 
     def __init__(self, data: Any, buffer_size: int = 512) -> None:
-        self.data = data
-        self.buffer_size = buffer_size
+        self.data: Any = data
+        self.buffer_size: int = buffer_size
 
     def more(self) -> Any:
         """Return the next piece; empty after the last one."""

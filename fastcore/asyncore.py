@@ -47,7 +47,14 @@ if TYPE_CHECKING:
 
     _Map: TypeAlias = MutableMapping[int, Any]
 
-_DISCONNECTED = frozenset({ECONNRESET, ENOTCONN, ESHUTDOWN, ECONNABORTED, EPIPE, EBADF})
+_DISCONNECTED = _engine.DISCONNECTED | {  # which on Windows has one more
+    ECONNRESET,
+    ENOTCONN,
+    ESHUTDOWN,
+    ECONNABORTED,
+    EPIPE,
+    EBADF,
+}
 
 # accept() had nothing left to hold a connection in; it will again, later.
 _EXHAUSTED = _engine.EXHAUSTED
@@ -59,7 +66,13 @@ socket_map: dict[int, Any] = globals().get("socket_map", {})
 _reraised_exceptions = (ExitNow, KeyboardInterrupt, SystemExit)
 
 
+# What os.strerror() does not know on Windows.
+_winsock_texts: dict[int, str] = getattr(socket, "errorTab", {})
+
+
 def _strerror(err: int) -> str:
+    if err in _winsock_texts:
+        return _winsock_texts[err]
     try:
         return os.strerror(err)
     except (ValueError, OverflowError, NameError):

@@ -17,6 +17,7 @@ from libc.errno cimport errno
 from libc.math cimport INFINITY, fmod, isnan
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+import errno as _errno
 import os
 import socket
 import weakref
@@ -97,6 +98,8 @@ build_info = {
 }
 
 EXHAUSTED = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
+if os.name == "nt":
+    EXHAUSTED |= {_errno.WSAEMFILE}
 
 cdef int _READ = POLLER_READ
 cdef int _WRITE = POLLER_WRITE
@@ -169,7 +172,6 @@ cdef class Handle:
     @property
     @cython.critical_section
     def when(self):
-        """The loop time in seconds at which the callback runs (again), or None."""
         return self._when
 
     def cancel(self):
@@ -1540,8 +1542,6 @@ cdef class Engine:
             (<_Registration> registration).kernel = 0
             self._mark(<_Registration> registration)
 
-
-import errno as _errno
 
 cdef bint _is_closed(poller_fd fd) except -1:
     cdef poller_query query

@@ -28,6 +28,9 @@ CLASSES = ("Channel", "Handle", "Engine")
 # What only one of them needs, and why.
 ONLY_C = {
     "__dealloc__": "frees the kernel's set",
+    "when": "an attribute in Python; without a GIL it is read under a lock",
+    "_take": "two attributes in Python, which C has to read and write under that lock",
+    "_take_turns": "what _drive() does while it holds the engine's lock",
     "_hear": "its loop is in Python, and goes on where a channel failed",
     "_deliver_run": "its loop is in Python, too",
 }
