@@ -11,6 +11,7 @@ import argparse
 import os
 import platform
 import sys
+import sysconfig
 from pathlib import Path
 
 import fastcore
@@ -122,7 +123,7 @@ def info() -> str:
         listed.append(f"(FASTCORE_POLLER={default} is not one of them)")
     rows = [
         ("fastcore", f"{fastcore.__version__} in {Path(_engine.__file__).parent}"),
-        ("python", f"{platform.python_implementation()} {platform.python_version()}"),
+        ("python", interpreter()),
         ("platform", platform.platform()),
         ("engine", f"{_engine.name} ({_engine.why})"),
         ("pollers", ", ".join(listed)),
@@ -131,6 +132,15 @@ def info() -> str:
     ]
     width = max(len(label) for label, _ in rows)
     return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+
+
+def interpreter() -> str:
+    """Which Python this is, and whether it has its GIL."""
+    named = f"{platform.python_implementation()} {platform.python_version()}"
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return named
+    is_on = getattr(sys, "_is_gil_enabled", lambda: True)()
+    return f"{named}, free-threaded, the GIL is {'on' if is_on else 'off'}"
 
 
 def extension() -> str:
