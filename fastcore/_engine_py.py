@@ -9,6 +9,7 @@ chose it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import heapq
 import os
 import socket
@@ -25,6 +26,7 @@ from errno import (
     ENOBUFS,
     ENOMEM,
     ENOTCONN,
+    ENOTSOCK,
     EPIPE,
     ESHUTDOWN,
     EWOULDBLOCK,
@@ -46,9 +48,13 @@ name = "python"
 
 # The peer is gone: not an error, but the end of the connection.
 DISCONNECTED = frozenset({ECONNRESET, ENOTCONN, ESHUTDOWN, ECONNABORTED, EPIPE, EBADF})
+if sys.platform == "win32":
+    DISCONNECTED |= {ENOTSOCK}  # what winsock says of a closed descriptor
 
 # accept() had nothing left to hold a connection in; it will again, later.
 EXHAUSTED = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
+if sys.platform == "win32":
+    EXHAUSTED |= {errno.WSAEMFILE}  # which is not EMFILE
 
 # What select() on Linux calls readable and writable (see docs/compatibility.md).
 _READABLE = READ | HANGUP | ERROR
@@ -77,10 +83,10 @@ _NOBODY: Any = object()  # stands in no map
 
 _socket_class = socket.socket
 
-# Without a GIL another thread's look at the loop's own state could come at any moment: what others
+# Without a GIL another thread could look at the loop's own state at any moment: what others
 # do to it while a thread is in the loop is handed over to that thread.
 # The GIL of others than CPython does not help: heapq is written in Python there, and gives way.
-_HAS_NO_GIL = (
+_HANDS_OVER = (
     sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)()
 )
 
@@ -315,7 +321,7 @@ class Engine:
         return Handle(self, when, interval, callback, args)
 
     def _schedule(self, handle: Handle) -> None:
-        if _HAS_NO_GIL and self._is_elsewhere():
+        if _HANDS_OVER and self._is_elsewhere():
             self._hand_over(self._schedule, handle)
             return
         assert handle.when is not None
@@ -327,7 +333,7 @@ class Engine:
         # Cancelled timers stay in the heap until their time, or until they are most of it.
         if self._closed:
             return
-        if _HAS_NO_GIL and self._is_elsewhere():
+        if _HANDS_OVER and self._is_elsewhere():
             self._hand_over(self._timer_cancelled)
             return
         self._cancelled += 1
@@ -404,7 +410,7 @@ class Engine:
 
     def _is_elsewhere(self) -> bool:
         """Whether only other threads are in the loop, and no GIL keeps them from our state."""
-        return _HAS_NO_GIL and bool(self._drivers) and get_ident() not in self._drivers
+        return _HANDS_OVER and bool(self._drivers) and get_ident() not in self._drivers
 
     def _do(self, action: Callable[..., Any], *args: Any) -> None:
         """Do `action(*args)` here, or where that could meet a handler: in the loop's thread."""
@@ -570,14 +576,16 @@ class Engine:
 
     def _attach(self, fd: int, obj: Any) -> None:
         """Note that `map[fd]` is `obj` from now on."""
-        if _HAS_NO_GIL and self._is_elsewhere():
+        if _HANDS_OVER and self._is_elsewhere():
             self._hand_over(self._attach, fd, obj)
             return
         known = self._registrations.get(fd)
         if known is not None:
             self._drop(known)
-        # What another thread's wait brings may be about an earlier owner of the number.
-        registration = _Registration(fd, obj, self._batch + (1 if self._waiting else 0))
+        # What another thread's wait brings, or has just brought, may be about an earlier owner of
+        # the number.
+        others = self._waiting or (self._drivers and self._drivers[-1] != get_ident())
+        registration = _Registration(fd, obj, self._batch + (1 if others else 0))
         self._registrations[fd] = registration
         self._mark(registration)
         if not self._drivers:
@@ -585,7 +593,7 @@ class Engine:
 
     def _detach(self, fd: int) -> None:
         """Note that `map[fd]` is gone; before its descriptor is closed."""
-        if _HAS_NO_GIL and self._is_elsewhere():
+        if _HANDS_OVER and self._is_elsewhere():
             self._hand_over(self._detach, fd)
             return
         known = self._registrations.get(fd)
@@ -597,7 +605,7 @@ class Engine:
 
     def _touch(self, fd: int, obj: Any) -> None:
         """Note that what `obj` wants may have changed."""
-        if _HAS_NO_GIL and self._is_elsewhere():
+        if _HANDS_OVER and self._is_elsewhere():
             self._hand_over(self._touch, fd, obj)
             return
         known = self._registrations.get(fd)
@@ -610,7 +618,7 @@ class Engine:
 
     def _rest(self, fd: int, obj: Any, seconds: float) -> None:
         """Leave `obj` alone for that long."""
-        if _HAS_NO_GIL and self._is_elsewhere():
+        if _HANDS_OVER and self._is_elsewhere():
             self._hand_over(self._rest, fd, obj, seconds)
             return
         known = self._registrations.get(fd)
@@ -964,7 +972,7 @@ class Engine:
             try:
                 registration = registrations[fd]
             except KeyError:
-                self._take_own(fd)
+                self._take_own(fd, mask)
                 continue
             if mask != READ or registration.want != READ:
                 if registration.born < batch:
@@ -992,12 +1000,16 @@ class Engine:
                 # Readiness is level-triggered: what still holds is reported again.
                 return
 
-    def _take_own(self, fd: int) -> None:
+    def _take_own(self, fd: int, mask: int) -> None:
         """Take an event that is no channel's: a wake-up, or a sign to make the set anew."""
         if fd < 0:
             self._rebuild()
         elif self._wake is not None and fd == self._wake[0].fileno():
             self._drain_wakeups()
+        elif mask & INVALID and self._poller is not None:
+            # Closed by another thread while this one told the kernel of it: left in the set it
+            # would be reported for ever, and with select() nothing else.
+            self._poller.set(fd, READ, 0)
 
     def _deliver(self, registration: _Registration, mask: int) -> None:
         """Call the handlers of one channel: read, write, urgent data; never a stranger's."""

@@ -12,8 +12,10 @@ firing, and only a new set can be rid of it.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import select
+import socket
 import stat
 import sys
 import time
@@ -68,6 +70,7 @@ class Poller(Protocol):
 
     def fileno(self) -> int:
         """Return the descriptor of the kernel's set, or -1 where there is none."""
+        ...
 
     def set(self, fd: int, old: int, new: int) -> None:
         """Change the interest in fd from old to new, 0 being none.
@@ -78,6 +81,7 @@ class Poller(Protocol):
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait at most timeout seconds (None: without limit) for (fd, mask)."""
+        ...
 
 
 def _bad_descriptor() -> OSError:
@@ -166,7 +170,7 @@ def _query_by_select(interest: dict[int, int]) -> dict[int, int]:
     try:
         return _ask_select(interest, 0)
     except (ValueError, OverflowError):  # beyond what select() holds: one by one
-        found = {}
+        found: dict[int, int] = {}
         for fd, mask in interest.items():
             found.update(_ask_select({fd: mask}, 0) if _is_open(fd) else {fd: INVALID})
         return found
@@ -185,15 +189,27 @@ def _ask_select(interest: dict[int, int], timeout: float | None) -> dict[int, in
     except OSError as error:
         # One closed descriptor fails the call for all: name the culprits.
         found = {fd: INVALID for fd in interest if not _is_open(fd)}
-        if not found and error.errno != errno.EBADF:
+        if not found and error.errno not in (errno.EBADF, errno.ENOTSOCK):
             raise
         return found  # none: another thread has opened the number again since
-    # On Windows the third list also holds sockets whose connect failed.  That
-    # is URGENT here as well: the handler asks for the error and finds it.
     for fds, mask in zip(answer, (READ, WRITE, URGENT), strict=True):
         for fd in fds:
-            found[fd] = found.get(fd, 0) | mask
+            # On Windows the third list also holds sockets whose connect failed.
+            failed = mask == URGENT and sys.platform == "win32" and _is_unconnected(fd)
+            found[fd] = found.get(fd, 0) | (ERROR if failed else mask)
     return found
+
+
+def _is_unconnected(fd: int) -> bool:
+    # Not by SO_ERROR: to ask takes the error away from the handler.
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, fd)
+    try:
+        sock.getpeername()
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    finally:
+        sock.detach()
+    return False
 
 
 class EpollPoller:
@@ -277,12 +293,14 @@ class EpollPoller:
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait at most timeout seconds (None: without limit) for (fd, mask)."""
+        if timeout is None:
+            timeout = -1  # which means the same, and PyPy's takes no None
         if self._plain:
             try:
                 return self._epoll.poll(timeout)  # type: ignore[no-any-return]
             except OverflowError:
                 pass
-        limit = 0 if self._files else _limited(timeout)
+        limit = 0 if self._files else min(timeout, _LONGEST)
         events = [(fd, _epoll_masks[bits]) for fd, bits in self._epoll.poll(limit)]
         events = self._without_strangers(events)
         events.extend(self._files.items())
@@ -451,7 +469,8 @@ class PollPoller:
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait at most timeout seconds (None: without limit) for (fd, mask)."""
         if timeout is not None:
-            timeout = min(max(timeout, 0), _LONGEST) * 1000
+            # Rounded up here, because PyPy cuts the fraction off.
+            timeout = math.ceil(min(max(timeout, 0), _LONGEST) * 1000)
         masks = _poll_masks
         events = [(fd, masks[bits]) for fd, bits in self._poll.poll(timeout)]
         if sys.platform == "darwin":
@@ -469,7 +488,7 @@ class SelectPoller:
     name: ClassVar[str] = "select"
 
     # POSIX limits the number of a descriptor, Windows how many there are (as
-    # the interpreter is built).
+    # the interpreter is built; the C engine's select() has no limit there).
     _limit: ClassVar[int] = 512 if sys.platform == "win32" else 1024
 
     def __init__(self) -> None:
@@ -503,7 +522,7 @@ class SelectPoller:
             raise OSError(
                 errno.ERANGE,
                 f"descriptor {fd} is beyond what select() can hold ({self._limit}); "
-                "use another poller",
+                f"use another {'engine' if sys.platform == 'win32' else 'poller'}",
             )
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:

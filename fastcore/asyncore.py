@@ -56,6 +56,12 @@ _DISCONNECTED = _engine.DISCONNECTED | {  # which on Windows has one more
     EBADF,
 }
 
+# accept() has none after all: another took it, or it was reset in the meantime, for which Windows
+# has a word of its own, and wine another.
+_NONE_TO_ACCEPT = {EWOULDBLOCK, ECONNABORTED, EAGAIN}
+if os.name == "nt":
+    _NONE_TO_ACCEPT |= {ECONNRESET, ENOTCONN}
+
 # accept() had nothing left to hold a connection in; it will again, later.
 _EXHAUSTED = _engine.EXHAUSTED
 _REST_FIRST, _REST_LONGEST = 0.01, 1.0  # seconds
@@ -410,7 +416,7 @@ class dispatcher(Channel):
         except TypeError:
             return None
         except OSError as error:
-            if error.errno in (EWOULDBLOCK, ECONNABORTED, EAGAIN):
+            if error.errno in _NONE_TO_ACCEPT:
                 return None
             if error.errno in _EXHAUSTED:
                 self._fastcore_rest_from_accepting(error)

@@ -11,10 +11,13 @@ const poller_kind *const poller_kinds[] = {
 #ifdef POLLER_HAS_KQUEUE
     &poller_kind_kqueue,
 #endif
-#ifdef POLLER_HAS_POLL
-    &poller_kind_poll,
-#endif
+#ifdef _WIN32
     &poller_kind_select,
+    &poller_kind_poll,
+#else
+    &poller_kind_poll,
+    &poller_kind_select,
+#endif
     NULL,
 };
 

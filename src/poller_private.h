@@ -4,11 +4,16 @@
 #ifndef FASTCORE_POLLER_PRIVATE_H
 #define FASTCORE_POLLER_PRIVATE_H
 
+#include <errno.h>
 #include <limits.h>
 #include <stdint.h>
 #include <time.h>
 
 #include "poller.h"
+
+#ifndef _WIN32
+#include <fcntl.h>
+#endif
 
 #if defined(__linux__)
 #define POLLER_HAS_EPOLL 1
@@ -21,16 +26,24 @@
 #define POLLER_HAS_KQUEUE 1
 #endif
 
-/* Windows has WSAPoll, but for ten years it did not report a failed connect;
- * select does, and winsock's select has no limit either: see poller_select.c. */
-#if !defined(_WIN32)
-#define POLLER_HAS_POLL 1
-#endif
-
 extern const poller_kind poller_kind_epoll;
 extern const poller_kind poller_kind_kqueue;
 extern const poller_kind poller_kind_poll;
 extern const poller_kind poller_kind_select;
+
+/* Whether the descriptor is open (on Windows: a socket). */
+static inline int
+poller_is_open(poller_fd fd)
+{
+#ifdef _WIN32
+    int type, size = sizeof(type);
+
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0 ||
+           WSAGetLastError() != WSAENOTSOCK;
+#else
+    return fd >= 0 && fcntl(fd, F_GETFD) >= 0;
+#endif
+}
 
 /* Milliseconds for the kernel: rounded up, since a wait that ends too early
  * makes the caller spin until its timer is due; -1 is no limit. */
@@ -59,5 +72,30 @@ poller_timespec(int64_t timeout_ns)
     result.tv_nsec = (long)(timeout_ns % 1000000000);
     return result;
 }
+
+#ifdef _WIN32
+
+/* A wait for no socket at all, which winsock refuses; -1 is no limit. */
+static inline void
+poller_sleep(int ms)
+{
+    Sleep(ms < 0 ? INFINITE : (DWORD)ms);
+}
+
+/* The errno value of a call to winsock that failed as a whole. */
+static inline int
+poller_errno(void)
+{
+    switch (WSAGetLastError()) {
+    case WSAEINTR:
+        return EINTR;
+    case WSAENOBUFS:
+        return ENOMEM;
+    default:
+        return EINVAL;
+    }
+}
+
+#endif
 
 #endif

@@ -4,7 +4,8 @@
  * The sets are built anew for every wait, since select() overwrites them.  On
  * POSIX a set is a bitmap by descriptor number, which refuses numbers from
  * FD_SETSIZE up.  On Windows it is an array of handles behind a count, and
- * winsock reads as many as the count says: there is no limit. */
+ * winsock reads as many as the count says: there is no limit.  It is the first
+ * choice there: poller_poll.c says what is wrong with the other. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -30,7 +31,6 @@ struct poller {
 
 #else
 
-#include <fcntl.h>
 #include <sys/select.h>
 
 struct poller {
@@ -69,11 +69,7 @@ select_poller_close(poller *self)
 static int
 check(poller_fd fd)
 {
-    int type, size = sizeof(type);
-
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0)
-        return 0;
-    return WSAGetLastError() == WSAENOTSOCK ? EBADF : 0;
+    return poller_is_open(fd) ? 0 : EBADF;
 }
 
 static int
@@ -97,6 +93,19 @@ reserve_sets(poller *self)
     return 0;
 }
 
+/* Whether a socket that is called exceptional is so because its connect failed,
+ * and not for urgent data.  To ask for the error (SO_ERROR) would take it away
+ * from the handler. */
+static int
+is_unconnected(SOCKET fd)
+{
+    struct sockaddr_storage name;
+    int size = sizeof(name);
+
+    return getpeername(fd, (struct sockaddr *)&name, &size) != 0 &&
+           WSAGetLastError() == WSAENOTCONN;
+}
+
 /* Note `bit` for every socket that winsock left in the set.  It leaves them in
  * our order, so that one walk finds them all; were it another order, the walk
  * would be longer and still right. */
@@ -111,7 +120,9 @@ note(poller *self, const socket_set *set, int bit)
             if (position >= self->list.count)
                 position = 0;
             if (self->list.entries[position].fd == set->sockets[found]) {
-                self->list.entries[position].ready |= bit;
+                self->list.entries[position].ready |=
+                    bit == POLLER_URGENT && is_unconnected(set->sockets[found]) ? POLLER_ERROR
+                                                                                : bit;
                 position++;
                 break;
             }
@@ -155,18 +166,14 @@ ask(poller *self, const struct timeval *limit)
     }
     found = select(0, (fd_set *)sets[0], (fd_set *)sets[1], (fd_set *)sets[2], limit);
     if (found < 0) {
-        if (WSAGetLastError() == WSAENOTSOCK && (found = note_invalid(self)) > 0)
-            return found;
-        errno = WSAGetLastError() == WSAEINTR ? EINTR : EINVAL;
+        if (WSAGetLastError() == WSAENOTSOCK)
+            return note_invalid(self); /* 0: the number was opened again since */
+        errno = poller_errno();
         return -1;
     }
     if (found > 0) {
         note(self, sets[0], POLLER_READ);
         note(self, sets[1], POLLER_WRITE);
-        /* Here this set also holds sockets whose connect failed.  Asking which
-         * it is would take the error (SO_ERROR) away from the handler, so it
-         * is reported as the standard loop saw it: as exceptional, and
-         * handle_expt_event asks for the error and closes. */
         note(self, sets[2], POLLER_URGENT);
     }
     return found;
@@ -179,7 +186,7 @@ wait_for_sockets(poller *self, int64_t timeout_ns)
     struct timeval limit;
 
     if (self->list.count == 0) { /* which select() refuses here */
-        Sleep(ms < 0 ? INFINITE : (DWORD)ms);
+        poller_sleep(ms);
         return 0;
     }
     limit.tv_sec = ms / 1000;
@@ -199,7 +206,7 @@ select_poller_close(poller *self)
 static int
 check(poller_fd fd)
 {
-    if (fd < 0 || fcntl(fd, F_GETFD) < 0)
+    if (!poller_is_open(fd))
         return EBADF;
     return fd < (int)FD_SETSIZE ? 0 : ERANGE;
 }

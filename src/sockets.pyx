@@ -11,12 +11,14 @@ from cpython.exc cimport PyErr_SetFromErrno
 from cpython.object cimport PyObject
 from libc.errno cimport errno
 
+import os
 import socket
 from errno import (
     EBADF,
     ECONNABORTED,
     ECONNRESET,
     ENOTCONN,
+    ENOTSOCK,
     EPIPE,
     ESHUTDOWN,
     EWOULDBLOCK,
@@ -71,6 +73,8 @@ cdef extern from *:
 
 
 DISCONNECTED = frozenset({ECONNRESET, ENOTCONN, ESHUTDOWN, ECONNABORTED, EPIPE, EBADF})
+if os.name == "nt":
+    DISCONNECTED |= {ENOTSOCK}
 GONE = object()  # what transmit() returns where the peer is gone
 
 cdef type _socket_class = socket.socket

@@ -16,6 +16,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from support import SIGNAL
 
 ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
 _packages: dict[str, SimpleNamespace] = {}
@@ -92,16 +93,16 @@ def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.fixture
 def handled() -> Iterator[list[int]]:
-    """What an ordinary handler of SIGUSR1 was called with (pytest-timeout has SIGALRM)."""
+    """What an ordinary handler of SIGNAL was called with."""
     numbers: list[int] = []
-    before = signal.signal(signal.SIGUSR1, lambda number, frame: numbers.append(number))
+    before = signal.signal(SIGNAL, lambda number, frame: numbers.append(number))
     yield numbers
-    signal.signal(signal.SIGUSR1, before)
+    signal.signal(SIGNAL, before)
 
 
 def open_descriptors() -> set[str]:
     """The descriptors of this process and what they are, where the system can say."""
-    if not os.path.isdir("/proc/self/fd"):
+    if sys.platform != "linux":
         return set()
     found = set()
     for number in os.listdir("/proc/self/fd"):

@@ -17,11 +17,16 @@ the beginning, and the third and the fourth are connected with each other.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import socket
 import sys
 from typing import Any
+
+_fcntl: Any
+try:
+    import fcntl as _fcntl
+except ImportError:  # Windows
+    _fcntl = None
 
 MOST_CHANNELS = 12
 MOST_TURNS = 200
@@ -51,15 +56,15 @@ class Stage:
             self.channels.append(self.kind(self, len(self.channels), far, None))
 
     def reopen(self, channel: Any) -> None:
-        """Close, and open another channel under the same descriptor."""
+        """Close, and open another channel under the same descriptor, where one can choose it."""
         number = channel._fileno
         if number is None or len(self.channels) >= MOST_CHANNELS:
             return
         channel.close()
         near, far = socket.socketpair()
         far.setblocking(False)
-        if near.fileno() != number:
-            same = fcntl.fcntl(near.fileno(), fcntl.F_DUPFD_CLOEXEC, number)
+        if near.fileno() != number and _fcntl is not None:
+            same = _fcntl.fcntl(near.fileno(), _fcntl.F_DUPFD_CLOEXEC, number)
             near.close()
             near = socket.socket(fileno=same)
         self.channels.append(self.kind(self, len(self.channels), near, far))

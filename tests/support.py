@@ -6,13 +6,45 @@ Knows nothing of any single test.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import select
+import signal
 import socket
+import struct
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
+
+import pytest
+
+# What a system may not have, for the tests that are about it.
+needs_poll = pytest.mark.skipif(
+    not hasattr(select, "poll"), reason="the module select has no poll() here"
+)
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork() here")
+needs_numbers = pytest.mark.skipif(
+    os.name == "nt", reason="on Windows the system alone gives sockets their numbers"
+)
+needs_polled_pipes = pytest.mark.skipif(
+    os.name == "nt", reason="on Windows only sockets can be waited for"
+)
+
+# Windows as wine plays it: where one of wine's own defects is in the way, and only there.
+ON_WINE = os.name == "nt" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
+
+SIGNAL = getattr(signal, "SIGUSR1", None) or signal.SIGBREAK  # pytest-timeout has SIGALRM
+
+
+def send_signal() -> None:
+    """Let SIGNAL arrive at this process, from any thread."""
+    if os.name == "nt":
+        signal.raise_signal(SIGNAL)  # os.kill() would end the process
+    else:
+        os.kill(os.getpid(), SIGNAL)
+
 
 PATIENCE = 10.0  # seconds until a test that waits for something gives up
 
@@ -155,6 +187,22 @@ def _close(thing: Any) -> None:
         thing.close()
 
 
+@contextlib.contextmanager
+def room_for_descriptors(number: int) -> Iterator[None]:
+    """Allow this process `number` descriptors at least, if the system lets it."""
+    try:
+        import resource
+    except ImportError:  # Windows sets no such limit
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, number)), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def receive_exactly(sock: socket.socket, size: int) -> bytes:
     """Read `size` bytes from a blocking socket, fewer at its end."""
     parts = []
@@ -176,17 +224,23 @@ def elapsed(action: Callable[[], Any]) -> float:
 
 def fill(sock: socket.socket) -> int:
     """Send to a non-blocking socket until it takes no more; return how many bytes it took."""
-    total = 0
-    try:
-        while True:
+    total = refused = 0
+    # On Windows a pair is of TCP, which makes room again when it moves on what it was given.
+    while refused < (3 if os.name == "nt" else 1):
+        try:
             total += sock.send(b"\0" * 65536)
-    except BlockingIOError:
-        return total
+            refused = 0
+        except BlockingIOError:
+            refused += 1
+            if os.name == "nt":
+                select.select([], [sock], [], 0.1)
+    return total
 
 
 def close_now(sock: socket.socket) -> None:
     """Close a TCP socket so that its peer gets a reset."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    linger = struct.pack("HH" if os.name == "nt" else "ii", 1, 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     sock.close()
 
 

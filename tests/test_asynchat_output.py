@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 import pytest
-from support import PATIENCE, Site, fill, receive_exactly
+from support import PATIENCE, Site, close_now, fill, receive_exactly
 
 
 @pytest.fixture
@@ -380,7 +380,7 @@ def test_datagrams_stay_apart(site: Site) -> None:
 
 def test_a_peer_that_left_closes_on_push(site: Site) -> None:
     channel, peer = chat(site)
-    peer.close()
+    close_now(peer)
     channel.push(b"into the void")
     assert not site.map
 

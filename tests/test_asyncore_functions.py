@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from support import Site
+from support import Site, needs_poll
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def test_read_write_and_exception_tell_one_object(fast: Any, function: str, even
         tell(obj)
 
 
+@needs_poll
 def test_readwrite_follows_the_flags(fast: Any) -> None:
     obj = mock.Mock()
     fast.asyncore.readwrite(obj, select.POLLIN | select.POLLOUT | select.POLLPRI | select.POLLHUP)
@@ -59,7 +60,10 @@ def test_readwrite_follows_the_flags(fast: Any) -> None:
         assert obj.method_calls[1:] == [getattr(mock.call, answer)()]
 
 
-@pytest.mark.parametrize("function", ["poll", "poll2", "poll3"])
+@pytest.mark.parametrize(
+    "function",
+    ["poll", pytest.param("poll2", marks=needs_poll), pytest.param("poll3", marks=needs_poll)],
+)
 def test_poll_called_directly_takes_one_turn(site: Site, function: str) -> None:
     ours, peer = site.pair()
     channel = site.channel(ours, writable=lambda self: True)
@@ -96,7 +100,10 @@ def test_poll_asks_select_with_three_lists(site: Site, monkeypatch: pytest.Monke
 # -- patched globals -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("use_poll", "name"), [(False, "poll"), (True, "poll2")])
+@pytest.mark.parametrize(
+    ("use_poll", "name"),
+    [(False, "poll"), pytest.param(True, "poll2", marks=needs_poll)],
+)
 def test_the_loop_drives_a_patched_poll(
     site: Site, monkeypatch: pytest.MonkeyPatch, use_poll: bool, name: str
 ) -> None:

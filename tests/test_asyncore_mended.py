@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -15,7 +14,17 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from support import PATIENCE, Site, elapsed, names_of
+from support import (
+    PATIENCE,
+    SIGNAL,
+    Site,
+    elapsed,
+    names_of,
+    needs_numbers,
+    needs_polled_pipes,
+    room_for_descriptors,
+    send_signal,
+)
 
 
 @pytest.fixture
@@ -48,6 +57,7 @@ def test_a_channel_closed_by_another_in_the_same_batch_hears_nothing(site: Site)
     assert sorted(names_of(channels)) == [[], [], [], [], ["read"]]
 
 
+@needs_numbers
 @pytest.mark.parametrize("use_poll", [False, True])
 def test_an_event_is_not_for_another_channel_under_the_same_number(
     site: Site, use_poll: bool
@@ -138,15 +148,13 @@ def test_data_before_a_hang_up_is_read_to_its_end(site: Site, use_poll: bool, wr
 @pytest.fixture
 def high(site: Site) -> Iterator[tuple[Any, Any]]:
     """A socket under a number that select() cannot hold, and its peer."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < 3000:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4000), hard))
-    ours, peer = site.pair()
-    os.dup2(ours.fileno(), 2500)
-    yield site.keep(socket.socket(fileno=2500)), peer
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with room_for_descriptors(4000):
+        ours, peer = site.pair()
+        os.dup2(ours.fileno(), 2500)
+        yield site.keep(socket.socket(fileno=2500)), peer
 
 
+@needs_numbers
 def test_high_descriptors_are_no_limit_or_refused_alone(
     site: Site, high: tuple[socket.socket, socket.socket]
 ) -> None:
@@ -167,6 +175,7 @@ def test_high_descriptors_are_no_limit_or_refused_alone(
         assert channel.received == b"high"
 
 
+@needs_numbers
 def test_a_refused_channel_that_stays_is_told_once(
     site: Site, high: tuple[socket.socket, socket.socket]
 ) -> None:
@@ -219,6 +228,7 @@ listener.close()
 """
 
 
+@pytest.mark.skipif(os.name == "nt", reason="on Windows descriptors cannot be made scarce")
 def test_a_listener_rests_where_there_are_no_descriptors(fast: Any) -> None:
     environment = dict(os.environ, FASTCORE_ENGINE=fast.engine, FASTCORE_POLLER=fast.poller)
     done = subprocess.run(
@@ -278,15 +288,15 @@ def test_a_wait_for_nothing_is_ended_by_a_signal(site: Site) -> None:
     ours, _ = site.pair()
     site.channel(ours, readable=lambda self: False)
     arrived: list[int] = []
-    before = signal.signal(signal.SIGUSR1, lambda number, frame: arrived.append(number))
-    thread = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+    before = signal.signal(SIGNAL, lambda number, frame: arrived.append(number))
+    thread = threading.Timer(0.05, send_signal)
     try:
         thread.start()
         assert elapsed(lambda: site.turn(timeout=30)) < PATIENCE
     finally:
         thread.join()
-        signal.signal(signal.SIGUSR1, before)
-    assert arrived == [signal.SIGUSR1]
+        signal.signal(SIGNAL, before)
+    assert arrived == [SIGNAL]
 
 
 def test_a_wait_for_nothing_takes_its_time(site: Site) -> None:
@@ -315,7 +325,7 @@ def test_the_backlog_is_as_asked_everywhere(site: Site, monkeypatch: pytest.Monk
     [
         ("asyncore", "dispatcher"),
         ("asyncore", "dispatcher_with_send"),
-        ("asyncore", "file_dispatcher"),
+        pytest.param("asyncore", "file_dispatcher", marks=needs_polled_pipes),
         ("asynchat", "async_chat"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from support import Site
+from support import Site, needs_polled_pipes
 
 
 @pytest.fixture
@@ -294,12 +294,12 @@ def test_add_channel_may_take_more_parameters(site: Site) -> None:
 
 
 def test_a_mock_may_stand_in_for_a_socket(site: Site) -> None:
-    read_end, write_end = site.pipe()
+    ours, peer = site.pair()
     sock = mock.Mock()
-    sock.fileno.return_value = read_end
+    sock.fileno.return_value = ours.fileno()
     sock.recv.return_value = b"mocked"
     channel = site.channel(sock)
-    os.write(write_end, b"x")
+    peer.send(b"x")
     site.turn()
     assert channel.received == b"mocked"
     assert channel.addr is sock.getpeername.return_value
@@ -308,6 +308,7 @@ def test_a_mock_may_stand_in_for_a_socket(site: Site) -> None:
     sock.close.assert_called_once_with()
 
 
+@needs_polled_pipes
 def test_a_pipe_wrapper_needs_little(site: Site) -> None:
     class PipeEnd:
         def __init__(self, number: int) -> None:

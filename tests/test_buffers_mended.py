@@ -34,7 +34,7 @@ def test_sending_behind_a_large_buffer_is_not_quadratic(site: Site) -> None:
 
     # Copied once for each of them, these would be 48 GB.
     assert elapsed(send_many) < 3
-    assert len(channel.out_buffer) == 16_030_000
+    assert len(channel.out_buffer) > 15_000_000  # a network may make room meanwhile
 
 
 def test_a_buffer_that_waits_arrives_in_order(site: Site) -> None:

@@ -76,7 +76,7 @@ def test_help_is_helpful(tmp_path: Path) -> None:
     [
         (["run"], "what is to be run"),
         (["run", "-m"], "what is to be run"),
-        (["run", "--engine", "rust", "x.py"], "'auto', 'c', 'python'"),
+        (["run", "--engine", "rust", "x.py"], "choose from auto, c, python"),
         (["run", "--engine", "python", "--poller", "magic", "x.py"], "available: "),
         (["run", "--unknown", "x.py"], "unrecognized arguments: --unknown"),
         ([], "required: command"),
@@ -85,7 +85,7 @@ def test_help_is_helpful(tmp_path: Path) -> None:
 def test_mistakes_are_explained(tmp_path: Path, args: list[str], message: str) -> None:
     done = cli(tmp_path, *args)
     assert done.returncode == 2
-    assert message in done.stderr.replace("invalid choice", "")
+    assert message in done.stderr.replace("'", "")  # newer Pythons quote no choices
     assert "Traceback" not in done.stderr
 
 

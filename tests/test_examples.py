@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
-import importlib.util
 import os
 import re
 import shutil
@@ -138,7 +137,8 @@ def test_echo_server_says_what_is_wrong(engine: str) -> None:
             timeout=TIMEOUT,
         )
     assert done.returncode == 1
-    assert "OSError" in done.stderr
+    # Windows calls it a want of permission.
+    assert done.stderr.splitlines()[-1].startswith(("OSError: ", "PermissionError: "))
 
 
 def test_echo_pair(engine: str) -> None:
@@ -244,11 +244,16 @@ def test_read_file(engine: str, tmp_path: Path) -> None:
     assert "No such file" in complaints
 
 
+def need_tkinter() -> None:
+    # Debian's PyPy has the module, and what it is made of in another package.
+    missing = "this Python was built without tkinter"
+    pytest.importorskip("tkinter", reason=missing, exc_type=ImportError)
+
+
 @pytest.fixture
 def display() -> Iterator[str]:
     """An X display: a virtual one of our own."""
-    if importlib.util.find_spec("_tkinter") is None:
-        pytest.skip("this Python was built without tkinter")
+    need_tkinter()
     server = shutil.which("Xvfb")
     if server is None:
         pytest.skip("Xvfb is not installed")
@@ -302,6 +307,10 @@ def test_line_server(engine: str) -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_help(path: Path) -> None:
     """Each explains itself, also on a machine without a display."""
+    if path.name == "gui_idle.py":
+        need_tkinter()
+    if path.name == "read_file.py" and os.name != "posix":
+        pytest.skip("file_dispatcher exists on Unix only")
     line = [sys.executable, "-m", "fastcore", "run", str(path), "--help"]
     done = subprocess.run(
         line, env=environment("auto"), capture_output=True, text=True, timeout=TIMEOUT

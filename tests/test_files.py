@@ -6,7 +6,6 @@ import errno
 import gc
 import os
 import socket
-import tty
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +103,8 @@ def test_a_pipe_whose_reader_is_gone_closes_its_writer(site: Site, use_poll: boo
 def test_a_terminal_is_read_and_written(site: Site) -> None:
     ours, peer = os.openpty()
     site.keep(ours), site.keep(peer)
+    import tty  # of POSIX systems only
+
     tty.setraw(peer)
     _writer(site, ours, b"typed")
     reader = _reader(site, peer)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support import PATIENCE, Site, receive_exactly
+from support import ON_WINE, PATIENCE, Site, receive_exactly
 
 HAS_NO_GIL = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
@@ -330,6 +330,9 @@ def test_a_close_within_a_handler_of_that_channel_waits_for_it(site: Site) -> No
     assert channel.socket.fileno() == -1
 
 
+# wine 8.0: "wineserver64: server/fd.c: set_fd_events: Assertion `poll_users[user] == fd' failed",
+# now and then, when a socket is closed for which another thread waits; all of wine ends with it.
+@pytest.mark.skipif(ON_WINE, reason="wine's server falls over sockets that are closed in a wait")
 def test_closes_from_other_threads_under_load(site: Site) -> None:
     """No byte of one connection reaches the channel of another, though numbers are used again."""
     mixed: list[bytes] = []

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import socket
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support import PATIENCE, Site, elapsed, fill
+from support import PATIENCE, Site, elapsed, fill, room_for_descriptors
 
 MANY = 400  # channels: more than are always swept, fewer than select() can hold
 
@@ -38,16 +37,14 @@ class Asked:
 @pytest.fixture
 def crowd(site: Site) -> Iterator[list[tuple[Any, socket.socket]]]:
     """Many channels with overridden predicates, and their peers; known to the loop."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     kind = type("Counted", (Asked, site.recorder()), {})
     made = []
-    for _ in range(MANY):
-        ours, peer = site.pair()
-        made.append((kind(ours, site.map), peer))
-    site.turn()
-    yield made
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with room_for_descriptors(4096):
+        for _ in range(MANY):
+            ours, peer = site.pair()
+            made.append((kind(ours, site.map), peer))
+        site.turn()
+        yield made
 
 
 def _counts(site: Site, name: str, action: Any) -> int:
@@ -263,7 +260,7 @@ def test_the_tutorials_echo_changes_nothing_in_the_kernel(site: Site) -> None:
         for _ in range(50):
             peer.send(b"hello")
             site.turn(timeout=5)
-            assert peer.recv(100, socket.MSG_DONTWAIT) == b"hello"
+            assert peer.recv(100) == b"hello"
 
     serve()
     assert _counts(site, "interest_changes", serve) == 0

@@ -11,7 +11,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support import PATIENCE, Site, elapsed, fill
+from support import (
+    PATIENCE,
+    SIGNAL,
+    Site,
+    elapsed,
+    fill,
+    needs_fork,
+    needs_numbers,
+    needs_poll,
+    send_signal,
+)
 
 
 @pytest.fixture
@@ -42,6 +52,7 @@ def test_a_channel_that_wants_nothing_does_not_hear_of_a_hang_up(site: Site) -> 
     assert channel.events == ["close"]
 
 
+@needs_numbers
 @pytest.mark.parametrize("use_poll", [False, True])
 def test_a_duplicate_of_a_closed_descriptor_is_a_stranger(site: Site, use_poll: bool) -> None:
     """Its events reach nobody, not even the next owner of the number, and it does not spin."""
@@ -65,6 +76,7 @@ def test_a_duplicate_of_a_closed_descriptor_is_a_stranger(site: Site, use_poll: 
     assert heir.events == [("read", b"mine")]
 
 
+@needs_numbers
 def test_a_duplicate_of_a_closed_channel_does_not_spin(site: Site) -> None:
     idle, _ = site.pair()
     site.channel(idle)
@@ -91,6 +103,7 @@ def test_a_socket_closed_behind_the_loops_back_closes_its_channel(site: Site) ->
     assert bystander.events == [("read", b"x")]
 
 
+@needs_numbers
 def test_a_channel_may_close_and_open_again_under_its_number(site: Site) -> None:
     peers = []
 
@@ -144,6 +157,7 @@ def _in_child(action: Any) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@needs_fork
 def test_a_child_may_close_its_channels_without_making_the_parent_deaf(site: Site) -> None:
     ours, peer = site.pair()
     channel = site.channel(ours)
@@ -154,6 +168,7 @@ def test_a_child_may_close_its_channels_without_making_the_parent_deaf(site: Sit
     assert channel.events == [("read", b"x")]
 
 
+@needs_fork
 def test_a_child_has_a_loop_of_its_own(site: Site) -> None:
     ours, peer = site.pair()
     channel = site.channel(ours)
@@ -177,6 +192,7 @@ def test_a_child_has_a_loop_of_its_own(site: Site) -> None:
     assert channel.events == [("read", b"x")]
 
 
+@needs_fork
 def test_a_fork_inside_a_handler_leaves_both_loops_running(site: Site) -> None:
     status = []
 
@@ -206,7 +222,9 @@ def test_a_fork_inside_a_handler_leaves_both_loops_running(site: Site) -> None:
 # -- nesting, signals, readiness that is none ----------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["loop", "poll", "poll2", "run_once"])
+@pytest.mark.parametrize(
+    "how", ["loop", "poll", pytest.param("poll2", marks=needs_poll), "run_once"]
+)
 def test_a_handler_may_wait_for_another_channel(site: Site, how: str) -> None:
     ours, peer = site.pair()
     other_sock, other_peer = site.pair()
@@ -275,6 +293,7 @@ def test_a_nested_loop_may_close_what_the_outer_one_works_on(site: Site) -> None
     assert channel.events[-1] == "closed"
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no interval timers here")
 def test_a_signal_interrupts_no_delivery(site: Site) -> None:
     ours, peer = site.pair()
     channel = site.channel(ours)
@@ -300,15 +319,15 @@ def test_the_exception_of_a_signal_handler_leaves_the_loop(site: Site) -> None:
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+    before = signal.signal(SIGNAL, interrupt)
+    timer = threading.Timer(0.05, send_signal)
     timer.start()
     try:
         with pytest.raises(KeyboardInterrupt):
             site.turn(timeout=30)
     finally:
         timer.join()
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(SIGNAL, before)
     assert site.map
 
 

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import select
+import sys
 import threading
 import time
 import weakref
@@ -291,7 +292,7 @@ def test_two_loops_in_two_threads(fast: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_map_that_was_dropped_takes_its_loop_along(fast: Any) -> None:
-    before = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
+    before = set(os.listdir("/proc/self/fd")) if sys.platform == "linux" else set()
     channels: Any = {}
     channel, peer = reader(fast, channels)
     channel.cycle = channel
@@ -300,14 +301,15 @@ def test_a_map_that_was_dropped_takes_its_loop_along(fast: Any) -> None:
     gone = weakref.ref(fast.package.get_loop(channels)), weakref.ref(channel)
     peer.close()
     del channels, channel
-    gc.collect()
+    for _ in range(2):  # PyPy closes the descriptors of what it found only in the next turn
+        gc.collect()
     assert [reference() for reference in gone] == [None, None]
     if before:
         assert set(os.listdir("/proc/self/fd")) <= before | {str(max(map(int, before)) + 1)}
 
 
 def test_an_idle_loop_over_an_empty_map_holds_no_descriptor(fast: Any) -> None:
-    if not os.path.isdir("/proc/self/fd"):
+    if sys.platform != "linux":
         pytest.skip("the system does not list descriptors")
     channels: dict[int, Any] = {}
     before = len(os.listdir("/proc/self/fd"))

@@ -21,7 +21,12 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[2]
 FALSE = shutil.which("false")
 OURS = ("FASTCORE_BUILD", "FASTCORE_ENGINE", "FASTCORE_POLLER", "CC", "PYTHONPATH")
-IGNORED = shutil.ignore_patterns(".git", ".venv*", "build", "dist", "*.egg-info", "__pycache__")
+IGNORED = shutil.ignore_patterns(
+    ".git", ".venv*", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
+)
+C_ENGINE = pytest.mark.skipif(
+    os.environ.get("FASTCORE_TEST_ENGINES") == "python", reason="this run has no C engine"
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -123,15 +128,102 @@ def test_require_fails_without_a_compiler(source: Path) -> None:
     assert list((source / "dist").glob("*.whl")) == []
 
 
+@pytest.fixture
+def nothing_on_path(tmp_path: Path) -> str:
+    """A PATH on which no compiler is found, under whatever name."""
+    (tmp_path / "path").mkdir()
+    return str(tmp_path / "path")
+
+
+@pytest.fixture
+def mistaken(source: Path) -> Path:
+    """The sources with an error in the C of the first of them, which every compiler stops at."""
+    path = source / "src" / "engine_support.h"
+    path.write_text(path.read_text() + '#error "a mistake of ours"\n')
+    return source
+
+
+@C_ENGINE
+def test_require_fails_on_the_first_error_in_our_own_sources(mistaken: Path) -> None:
+    done = backend(mistaken, "build_wheel", FASTCORE_BUILD="require")
+    assert done.returncode != 0
+    assert "a mistake of ours" in done.stdout + done.stderr
+    assert "FASTCORE_BUILD=require, and the C extension cannot be built" in done.stderr
+    # The extensions that come after it were not tried any more.
+    assert "building 'fastcore._sockets_c'" not in done.stdout
+    assert list((mistaken / "dist").glob("*.whl")) == []
+
+
+@C_ENGINE
+def test_auto_does_not_hide_an_error_in_our_own_sources(mistaken: Path, tmp_path: Path) -> None:
+    done = backend(mistaken, "build_wheel")
+    assert done.returncode == 0, done.stderr
+    assert "a mistake of ours" in done.stdout + done.stderr
+    assert "WARNING: the C extension of fastcore could not be built" in done.stderr
+    wheel = built(mistaken, "*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert extensions(wheel) == []
+    assert "none: its build failed (" in info(wheel, tmp_path / "unpacked")
+
+
+def pip_install(source: Path, where: Path, **environment: str) -> None:
+    """What `pip install` makes of the source distribution; it shows nothing of the build."""
+    done = backend(source, "build_sdist")
+    assert done.returncode == 0, done.stderr
+    options = ["--quiet", "--no-build-isolation", "--no-deps", "--no-index"]
+    archive = str(built(source, "*.tar.gz"))
+    done = run(
+        source, "-m", "pip", "install", *options, "--target", str(where), archive, **environment
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not list((where / "fastcore").glob("_*_c*.so"))
+
+
+def echo(where: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Both ends of an echo, run by what was installed there."""
+    example = SOURCE / "examples" / "echo_pair.py"
+    done = run(where, *options, str(example), PYTHONPATH=str(where))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    return done
+
+
+def test_pip_without_a_compiler_installs_what_warns_and_works(
+    source: Path, tmp_path: Path, nothing_on_path: str
+) -> None:
+    where = tmp_path / "installed"
+    pip_install(source, where, PATH=nothing_on_path)
+    done = echo(where)
+    assert done.stderr.count("RuntimeWarning: fastcore uses its Python engine") == 1
+    assert "its build failed (" in done.stderr
+    # Whoever knows, and says so, is left alone.
+    done = run(where, "-W", "error", "-c", "import fastcore.loop", FASTCORE_ENGINE="python")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_pip_with_skip_installs_what_does_not_warn(
+    source: Path, tmp_path: Path, nothing_on_path: str
+) -> None:
+    where = tmp_path / "installed"
+    pip_install(source, where, PATH=nothing_on_path, FASTCORE_BUILD="skip")
+    assert echo(where, "-W", "error").stderr == ""
+
+
+def test_pip_with_require_fails_without_a_compiler(
+    source: Path, tmp_path: Path, nothing_on_path: str
+) -> None:
+    with pytest.raises(AssertionError, match="C compiler"):
+        pip_install(source, tmp_path / "installed", PATH=nothing_on_path, FASTCORE_BUILD="require")
+    assert not (tmp_path / "installed" / "fastcore").exists()
+
+
 def test_an_unknown_mode_lists_the_choices(source: Path) -> None:
     done = backend(source, "build_wheel", FASTCORE_BUILD="maybe")
     assert done.returncode != 0
     assert "FASTCORE_BUILD='maybe': choose from auto, require, skip" in done.stderr
 
 
-@pytest.mark.skipif(
-    os.environ.get("FASTCORE_TEST_ENGINES") == "python", reason="this run has no C engine"
-)
+@C_ENGINE
 @pytest.mark.skipif(FALSE is None, reason="needs the command false")
 def test_require_builds_and_a_later_failure_leaves_nothing_behind(
     source: Path, tmp_path: Path

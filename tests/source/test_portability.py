@@ -1,4 +1,4 @@
-"""The C pollers compile without a word for systems that are not at hand.
+"""The C sources compile without a word for systems that are not at hand.
 
 `ziglang` brings a compiler and the headers of all of them.  It is part of the
 test requirements: where it can be installed, its absence is an error.
@@ -16,17 +16,23 @@ from pathlib import Path
 import pytest
 
 SOURCES = sorted((Path(__file__).parents[2] / "src").glob("poller*.c"))
+SUPPORT = SOURCES[0].with_name("engine_support.h")
 STRICT = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror"]
 
 BSD = {"kqueue", "poll", "select"}
+LINUX = {"epoll", "poll", "select"}
+WINDOWS = {"poll", "select"}
 TARGETS = {
+    "x86_64-macos": BSD,
     "aarch64-macos": BSD,
     "x86_64-freebsd": BSD,
     "x86_64-openbsd": BSD,
     "x86_64-netbsd": BSD,
-    "x86_64-windows-gnu": {"select"},
-    "x86-linux-gnu": {"epoll", "poll", "select"},
-    "aarch64-linux-musl": {"epoll", "poll", "select"},
+    "x86_64-windows-gnu": WINDOWS,
+    "aarch64-windows-gnu": WINDOWS,
+    "x86-linux-gnu": LINUX,
+    "arm-linux-gnueabihf": LINUX,
+    "aarch64-linux-musl": LINUX,
 }
 
 AT_HAND = (sys.platform, platform.machine()) == ("linux", "x86_64")
@@ -71,7 +77,10 @@ def test_a_poller_knows_no_python(path):
 
 def compile_all(compiler, folder, environment):
     assert len(SOURCES) >= 5
-    for path in SOURCES:
+    support = folder / "support.c"
+    # Python.h, which stands before it in the engine, defines this.
+    support.write_text(f'#define _GNU_SOURCE 1\n#include "{SUPPORT.as_posix()}"\n')
+    for path in [*SOURCES, support]:
         command = [*compiler, *STRICT, "-c", str(path), "-o", str(folder / f"{path.stem}.o")]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stdout + done.stderr) == (0, "")
