@@ -12,6 +12,7 @@ This module must not know what an engine does, nor who uses it.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
@@ -51,16 +52,18 @@ def _load(wanted: str) -> tuple[ModuleType, str]:
         reason = f"the C extension is installed but cannot be imported: {error!r}"
         if wanted == "c":
             raise ImportError(f"FASTCORE_ENGINE=c: {reason}", name=_MODULES["c"]) from error
-        if not _is_of_another_interpreter(error):
+        if _is_main_interpreter():  # elsewhere it is no fault: it serves one of a process
             _warn(reason)
         return import_module(_MODULES["python"]), reason
 
 
-def _is_of_another_interpreter(error: Exception) -> bool:
-    """Whether we are in a sub-interpreter, where the C engine refuses to be: that is no fault."""
-    # The first is what Python says since 3.12, the second what Cython says before.
-    words = ("does not support loading in subinterpreters", "Interpreter change detected")
-    return any(one in str(error) for one in words)
+def _is_main_interpreter() -> bool:
+    name = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+    try:
+        interpreters = import_module(name)
+    except ImportError:
+        return True  # there are no others
+    return bool(interpreters.get_current() == interpreters.get_main())
 
 
 def _warn(reason: str) -> None:

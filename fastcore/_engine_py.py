@@ -14,6 +14,7 @@ import heapq
 import os
 import socket
 import sys
+import sysconfig
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -31,12 +32,13 @@ from errno import (
     ESHUTDOWN,
     EWOULDBLOCK,
 )
+from functools import wraps
 from itertools import count
 from math import inf, isnan
 from operator import index
-from threading import get_ident
+from threading import RLock, get_ident
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import _pollers_py
 from ._pollers_py import ERROR, HANGUP, INVALID, READ, URGENT, WRITE
@@ -83,12 +85,31 @@ _NOBODY: Any = object()  # stands in no map
 
 _socket_class = socket.socket
 
-# Without a GIL another thread could look at the loop's own state at any moment: what others
-# do to it while a thread is in the loop is handed over to that thread.
-# The GIL of others than CPython does not help: heapq is written in Python there, and gives way.
-_HANDS_OVER = (
-    sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)()
+# Without a GIL another thread could look at the loop's own state at any moment: what others do to
+# it while a thread is in the loop is handed over to that thread.  The GIL of others than CPython
+# does not help: heapq is written in Python there, and gives way.
+_HANDS_OVER = sys.implementation.name != "cpython" or bool(
+    sysconfig.get_config_var("Py_GIL_DISABLED")
 )
+
+_Method = TypeVar("_Method", bound=Callable[..., None])
+
+
+def _from_any_thread(method: _Method) -> _Method:
+    """Have `method` done by the thread that is in the loop, where that is another one."""
+    if not _HANDS_OVER:
+        return method
+
+    @wraps(method)
+    def do(self: Engine, *args: Any) -> None:
+        with self._lock:  # nobody comes into the loop meanwhile, or leaves it
+            if self._is_elsewhere():
+                self._hand_over(do, self, *args)
+            else:
+                method(self, *args)
+
+    return cast(_Method, do)
+
 
 # Timers of one moment run in the order in which they were asked for.
 _timer_numbers = count()
@@ -245,6 +266,7 @@ class Engine:
         self._cancelled = 0
         self._ready: deque[Handle] = deque()
         self._handed: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._lock = RLock()  # held by who comes or leaves, not by who is in the loop
         self._scheduled = False  # whether there may be timers, or something ready
         self._counts = _Counts()
         _engines.add(self)
@@ -301,7 +323,11 @@ class Engine:
         """Return the loop time at which run_once() has something to do by itself, or None."""
         if self._ready or self._wake_pending or self._touched:
             return monotonic()
-        deadline = self._next_timer()
+        if self._is_elsewhere():
+            first = self._timers[:1]  # perhaps a cancelled one; the heap is the loop's
+            deadline = first[0][0] if first else inf
+        else:
+            deadline = self._next_timer()
         if self._sweep_wanted and self._registrations:
             deadline = min(deadline, self._sweep_due)
         return None if deadline == inf else deadline
@@ -320,21 +346,17 @@ class Engine:
         self._keep()
         return Handle(self, when, interval, callback, args)
 
+    @_from_any_thread
     def _schedule(self, handle: Handle) -> None:
-        if _HANDS_OVER and self._is_elsewhere():
-            self._hand_over(self._schedule, handle)
-            return
         assert handle.when is not None
         heapq.heappush(self._timers, (handle.when, next(_timer_numbers), handle))
         self._scheduled = True
         self._tell_driver()
 
+    @_from_any_thread
     def _timer_cancelled(self) -> None:
         # Cancelled timers stay in the heap until their time, or until they are most of it.
         if self._closed:
-            return
-        if _HANDS_OVER and self._is_elsewhere():
-            self._hand_over(self._timer_cancelled)
             return
         self._cancelled += 1
         if self._cancelled > 64 and self._cancelled > len(self._timers) // 2:
@@ -434,7 +456,12 @@ class Engine:
                 action, args = self._handed.popleft()
             except IndexError:
                 return  # another thread was faster
-            action(*args)
+            try:
+                action(*args)
+            except self.passed_through:
+                raise
+            except BaseException as error:
+                self._report(error, action, "what another thread asked for raised")
 
     def stop(self) -> None:
         """Make run() return after the current turn; from any thread or signal handler."""
@@ -452,11 +479,12 @@ class Engine:
         Ask again after every turn: after a fork, or when a closed file goes on firing, the loop
         starts a new kernel set.  Raises ValueError on pollers that have none (poll and select).
         """
-        self._open()
-        number: int = self._poller.fileno()
+        with self._lock:
+            self._open()
+            number: int = self._poller.fileno()
+            self._exposed = self._exposed or number >= 0
         if number < 0:
             raise ValueError(f"the {self.poller} poller has no descriptor to wait on")
-        self._exposed = True
         return number
 
     def stats(self) -> dict[str, Any]:
@@ -478,17 +506,18 @@ class Engine:
 
         Raises RuntimeError while the loop runs.
         """
-        if self._drivers:
-            raise RuntimeError("a running loop cannot be closed: stop() it first")
-        self._closed = True
-        self._timers.clear()
-        self._ready.clear()
-        self._cancelled = 0
-        self._release()
-        for registration in self._registrations.values():
-            registration.kernel = 0
-        self._registrations.clear()
-        self._touched.clear()
+        with self._lock:
+            if self._drivers:
+                raise RuntimeError("a running loop cannot be closed: stop() it first")
+            self._closed = True
+            self._timers.clear()
+            self._ready.clear()
+            self._cancelled = 0
+            self._release()
+            for registration in self._registrations.values():
+                registration.kernel = 0
+            self._registrations.clear()
+            self._touched.clear()
 
     # -- the kernel's objects --------------------------------------------------------------
 
@@ -535,14 +564,14 @@ class Engine:
 
     def _release_if_idle(self) -> None:
         """Hold nothing for a map that is empty: a program may use a new map every time."""
-        if self._drivers or self.map or self._exposed:
-            return
-        if not self._has_pending():
+        with self._lock:
+            if self._drivers or self.map or self._exposed or self._has_pending():
+                return
             for registration in list(self._registrations.values()):
                 self._drop(registration)
             self._forget_dropped()
             self._release()
-            self._let_go()
+        self._let_go()
 
     def _rebuild(self) -> None:
         """Start a new kernel set, where the old one holds a file that was closed."""
@@ -554,9 +583,10 @@ class Engine:
         self._open()
 
     def _wake_fileno(self) -> int:
-        self._open()
-        assert self._wake is not None
-        return self._wake[1].fileno()
+        with self._lock:
+            self._open()
+            assert self._wake is not None
+            return self._wake[1].fileno()
 
     def _drain_wakeups(self) -> None:
         assert self._wake is not None
@@ -574,11 +604,9 @@ class Engine:
 
     # -- interest ------------------------------------------------------------------------
 
+    @_from_any_thread
     def _attach(self, fd: int, obj: Any) -> None:
         """Note that `map[fd]` is `obj` from now on."""
-        if _HANDS_OVER and self._is_elsewhere():
-            self._hand_over(self._attach, fd, obj)
-            return
         known = self._registrations.get(fd)
         if known is not None:
             self._drop(known)
@@ -591,11 +619,9 @@ class Engine:
         if not self._drivers:
             self._forget_dropped()
 
+    @_from_any_thread
     def _detach(self, fd: int) -> None:
         """Note that `map[fd]` is gone; before its descriptor is closed."""
-        if _HANDS_OVER and self._is_elsewhere():
-            self._hand_over(self._detach, fd)
-            return
         known = self._registrations.get(fd)
         if known is not None:
             self._drop(known)
@@ -603,11 +629,9 @@ class Engine:
             self._forget_dropped()
             self._release_if_idle()
 
+    @_from_any_thread
     def _touch(self, fd: int, obj: Any) -> None:
         """Note that what `obj` wants may have changed."""
-        if _HANDS_OVER and self._is_elsewhere():
-            self._hand_over(self._touch, fd, obj)
-            return
         known = self._registrations.get(fd)
         if known is not None and known.obj is obj:
             self._mark(known)
@@ -616,11 +640,9 @@ class Engine:
         """Whether `fd` can be read just now."""
         return bool(_pollers_py.query_now({fd: READ}).get(fd, 0) & READ)
 
+    @_from_any_thread
     def _rest(self, fd: int, obj: Any, seconds: float) -> None:
         """Leave `obj` alone for that long."""
-        if _HANDS_OVER and self._is_elsewhere():
-            self._hand_over(self._rest, fd, obj, seconds)
-            return
         known = self._registrations.get(fd)
         if known is not None and known.obj is obj and not known.apart:
             known.set_apart(RESTING)
@@ -703,8 +725,9 @@ class Engine:
                     if not self._is_current(registration):
                         fd = registration.fd
                         self._drop(registration)
-                        if fd in self.map and fd not in self._registrations:
-                            self._attach(fd, self.map[fd])
+                        known = self.map.get(fd)
+                        if known is not None and fd not in self._registrations:
+                            self._attach(fd, known)
                         continue
                     want = 0  # it rests
                 else:
@@ -847,14 +870,15 @@ class Engine:
         disconnect_closes: bool,
     ) -> None:
         """Take turns until stop(), until `count` of them, until the map is empty or all is idle."""
-        self._open()
-        outer, self._manner = self._manner, (reports, disconnect_closes)
         driver = get_ident()
-        nested = driver in self._drivers
+        with self._lock:
+            self._open()
+            nested = driver in self._drivers
+            self._drivers.append(driver)
+        outer, self._manner = self._manner, (reports, disconnect_closes)
         outer_stops = self._stopping
         if nested:
             self._stopping = False  # that is about the outer one
-        self._drivers.append(driver)
         self._moment += 1  # the program's own code ran since the last call
         turns = 0
         sweep, turn = self._sweep, self._turn
@@ -872,17 +896,19 @@ class Engine:
                     break
             self._settle()
         finally:
-            self._drivers.remove(driver)
+            with self._lock:
+                self._drivers.remove(driver)
             if nested:
                 if outer_stops or self._stopping:
                     self.stop()  # the outer one too, and it must not wait
             elif not self._drivers:
                 self._stopping = False
-                self._take_handed()
             else:
                 self.wakeup()  # it may be in a wait whose wake-up was taken here
             self._manner = outer
             self._batch += 1  # what an outer turn has still to deliver may be stale
+            if not self._drivers:
+                self._take_handed()
 
     def _has_pending(self) -> bool:
         return bool(self._ready) or self._next_timer() != inf
@@ -1098,12 +1124,15 @@ class Engine:
 
     def _after_fork(self) -> None:
         """In a child: leave the parent's kernel set alone and start an own one when needed."""
+        self._lock = RLock()  # another thread may have held the old one
         self._release()
         self._waiting = 0  # the other threads are not here
         self._drivers = [driver for driver in self._drivers if driver == get_ident()]
         for registration in self._registrations.values():
             registration.kernel = 0
             self._mark(registration)
+        if not self._drivers:
+            self._take_handed()
 
 
 def _close_both(receiver: socket.socket, sender: socket.socket) -> None:

@@ -62,8 +62,9 @@ class Loop(Engine):
         map = {} if map is None else map
         super().__init__(map, _default_poller() if poller is None else poller, interest == "strict")
         self._signals: dict[int, Any] = {}
-        _replace(_loops.get(id(map)), map)
-        _loops[id(map)] = self
+        with _making:
+            _replace(_loops.get(id(map)), map)
+            _loops[id(map)] = self
         for channel in list(map.values()):
             if isinstance(getattr(channel, "_fastcore_loop", None), Loop):
                 channel._fastcore_loop = self

@@ -210,7 +210,7 @@ cdef bint _sends_plainly(chat) except -1:
         if not chat._fastcore_sends_plainly():
             return False
         send, initiate_send = kind.send, kind.initiate_send
-        _plain[0] = kind, chat_type_version(kind), send, initiate_send
+        _plain[0] = kind, version, send, initiate_send
     return chat_is_method(chat.send, chat, send) and chat_is_method(
         chat.initiate_send, chat, initiate_send
     )

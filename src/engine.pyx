@@ -5,8 +5,8 @@ specification and says why things are as they are; comments here are about C alo
 
 Where there is no GIL, each engine has a lock that takes its place: the thread that drives the loop
 holds it, and lets go of it wherever a thread would let go of the GIL (a critical section does just
-that).  What the lock does not guard is safe by itself: the queues, the flag of a wake-up, and
-numbers that are read for a hint.
+that), and before 3.14 also where a section lies within a section.  What the lock does not guard is
+safe by itself: the queues, the flag of a wake-up, and numbers that are read for a hint.
 """
 
 cimport cython
@@ -724,7 +724,12 @@ cdef class Engine:
                 action, args = self._handed.popleft()
             except IndexError:
                 return 0  # another thread was faster
-            action(*args)
+            try:
+                action(*args)
+            except self.passed_through:
+                raise
+            except BaseException as error:
+                self._report(error, action, "what another thread asked for raised")
         return 0
 
     def stop(self):
@@ -747,9 +752,9 @@ cdef class Engine:
         with cython.critical_section(self._lock):
             self._open()
             number = self._kind.fileno(self._poller)
+            self._exposed = self._exposed or number >= 0
         if number < 0:
             raise ValueError(f"the {self.poller} poller has no descriptor to wait on")
-        self._exposed = True
         return number
 
     def stats(self):
@@ -772,14 +777,14 @@ cdef class Engine:
 
         Raises RuntimeError while the loop runs.
         """
-        if self._depth:
-            raise RuntimeError("a running loop cannot be closed: stop() it first")
         with cython.critical_section(self._lock):
+            if self._depth:
+                raise RuntimeError("a running loop cannot be closed: stop() it first")
             self._closed = True
             self._timers.clear()
             self._ready.clear()
             self._cancelled = 0
-            self._release()
+            self._give_back()
             for registration in self._registrations.values():
                 (<_Registration> registration).kernel = 0
                 (<_Registration> registration).gone = True
@@ -822,24 +827,29 @@ cdef class Engine:
 
     def _release(self):
         with cython.critical_section(self._lock):
-            if self._poller != NULL:
-                self._kind.close(self._poller)
-                self._poller = NULL
-                self._forgotten.clear()
-            if self._wake:
-                closer = self._wake[2]
-                self._wake.clear()
-                closer()
+            self._give_back()
+
+    cdef int _give_back(self) except -1:
+        if self._poller != NULL:
+            self._kind.close(self._poller)
+            self._poller = NULL
+            self._forgotten.clear()
+        if self._wake:
+            closer = self._wake[2]
+            self._wake.clear()
+            closer()
+        return 0
 
     def _release_if_idle(self):
         """Hold nothing for a map that is empty: a program may use a new map every time."""
         with cython.critical_section(self._lock):
-            if self._depth or self.map or self._exposed or self._has_pending():
+            # Last, whether anyone is in the loop: the questions before may let go of the lock.
+            if self.map or self._has_pending() or self._exposed or self._depth:
                 return
             for registration in self._registrations.values():
                 self._drop(<_Registration> registration)
             self._forget_dropped()
-            self._release()
+            self._give_back()
         self._let_go()
 
     cdef int _rebuild(self) except -1:
@@ -880,17 +890,20 @@ cdef class Engine:
         if self._is_elsewhere():
             self._hand_over(self._attach, fd, obj)
             return
-        cdef _Registration registration
         with cython.critical_section(self._lock):
-            known = self._registrations.get(fd)
-            if known is not None:
-                self._drop(<_Registration> known)
-            self._generation += 1
-            registration = self._registrations.add(fd, self._generation)
-            registration.obj = obj
-            self._mark(registration)
-            if not self._depth:
-                self._forget_dropped()
+            self._add(fd, obj)
+
+    cdef int _add(self, fd, obj) except -1:
+        known = self._registrations.get(fd)
+        if known is not None:
+            self._drop(<_Registration> known)
+        self._generation += 1
+        cdef _Registration registration = self._registrations.add(fd, self._generation)
+        registration.obj = obj
+        self._mark(registration)
+        if not self._depth:
+            self._forget_dropped()
+        return 0
 
     def _detach(self, fd):
         """Note that `map[fd]` is gone; before its descriptor is closed."""
@@ -1005,7 +1018,7 @@ cdef class Engine:
         for fd, obj in list(self.map.items()):
             known = self._registrations.get(fd)
             if known is None or (<_Registration> known).obj is not obj:
-                self._attach(fd, obj)
+                self._add(fd, obj)
         if self._registrations.count != len(self.map):
             for registration in self._registrations.values():
                 if _key_of(<_Registration> registration) not in self.map:
@@ -1262,11 +1275,12 @@ cdef class Engine:
                 self._stopping = self._stopping or outer_stops
             elif not self._drivers:
                 self._stopping = False
-                self._take_handed()
             else:
                 self.wakeup()
             self._reports, self._disconnect_closes = outer_reports, outer_closes
             self._batch += 1  # what an outer turn has still to deliver may be stale
+            if not self._drivers:
+                self._take_handed()
         return 0
 
     def _has_pending(self):
@@ -1541,6 +1555,8 @@ cdef class Engine:
         for registration in self._registrations.values():
             (<_Registration> registration).kernel = 0
             self._mark(<_Registration> registration)
+        if not self._drivers:
+            self._take_handed()
 
 
 cdef bint _is_closed(poller_fd fd) except -1:

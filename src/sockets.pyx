@@ -97,6 +97,8 @@ cdef bint _is_plain(object sock) except -1:
 
 cdef bint _look_at_sockets() except -1:
     global _plain_version, _other_version
+    # Before the look: who changes the class meanwhile gives it another version.
+    cdef unsigned int version = socket_type_version(<PyObject *> _socket_class)
     base = _socket_class.__mro__[1]
     cdef bint plain = (
         ENGINE_NEVER_BLOCKS
@@ -106,7 +108,6 @@ cdef bint _look_at_sockets() except -1:
         and _socket_class.send is base.send
         and _socket_class.fileno is base.fileno
     )
-    cdef unsigned int version = socket_type_version(<PyObject *> _socket_class)
     if plain:
         _plain_version = version
     else:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support import ON_WINE, PATIENCE, Site, receive_exactly
+from support import ON_WINE, PATIENCE, Site, needs_fork, receive_exactly
 
 HAS_NO_GIL = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
@@ -415,3 +415,134 @@ def test_the_input_of_a_chat_can_be_looked_at_from_anywhere(site: Site) -> None:
         stop.set()
         watchers.join()
     assert chat.lines == 3000
+
+
+# Coming into the loop and leaving it, again and again, while others are at it.
+
+
+def take_short_turns(loop: Any, stop: threading.Event) -> None:
+    while not stop.is_set():
+        loop.run_once(0.002)
+
+
+def test_channels_come_and_go_while_the_loop_is_entered_and_left(site: Site) -> None:
+    """Whatever the kernel's set is at that moment: an empty map gives it back."""
+    stop = threading.Event()
+    driver = Threads(1, lambda _: take_short_turns(site.loop, stop))
+    try:
+        for _ in range(150):
+            ours, peer = socket.socketpair()
+            with peer:
+                site.channel(ours).close()
+                site.loop.wakeup()
+    finally:
+        stop.set()
+        driver.join()
+    site.turn()
+    assert site.loop.stats()["channels"] == 0
+
+
+def test_timers_are_asked_for_while_the_loop_is_entered_and_left(site: Site) -> None:
+    loop, stop, ran = site.loop, threading.Event(), []
+    driver = Threads(1, lambda _: take_short_turns(loop, stop))
+
+    def ask(number: int) -> None:
+        for call in range(200):
+            loop.call_later(0, ran.append, (number, call))
+            loop.next_deadline()
+
+    try:
+        Threads(2, ask).join()
+    finally:
+        stop.set()
+        driver.join()
+    end = time.monotonic() + PATIENCE
+    while loop.stats()["timers"] and time.monotonic() < end:
+        loop.run_once(0.1)
+    assert sorted(ran) == [(number, call) for number in range(2) for call in range(200)]
+
+
+def test_a_loop_is_closed_while_it_is_entered(fast: Any) -> None:
+    """Whoever is second is told so."""
+    for _ in range(50):
+        loop = fast.Loop()
+        loop.call_soon(int)
+        said: list[str] = []
+
+        def act(number: int, loop: Any = loop, said: list[str] = said) -> None:
+            try:
+                loop.run_once(0.001) if number else loop.close()
+            except RuntimeError as error:
+                said.append(str(error))
+
+        Threads(2, act).join()
+        loop.close()
+        refusals = {"the loop is closed", "a running loop cannot be closed: stop() it first"}
+        assert len(said) <= 1 and refusals.issuperset(said)
+
+
+def test_a_close_that_fails_keeps_nobody_else_from_it(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stubborn(socket.socket):
+        def close(self) -> None:
+            super().close()
+            raise OSError("stubborn")
+
+    ours = Stubborn(fileno=site.pair()[0].detach())
+    channel, other = site.channel(ours), site.channel(site.pair()[0])
+    told: list[str] = []
+
+    def close_both(_: int) -> None:
+        try:
+            channel.close()
+        except OSError as error:
+            told.append(str(error))
+        other.close()
+
+    with running(site.loop) as loop:
+        Threads(1, close_both).join()
+        in_turn(loop)
+        assert loop.running
+    told += [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+    assert told == ["stubborn"]  # by the call, or by the loop that did it
+    assert [one.socket.fileno() for one in (channel, other)] == [-1, -1]
+
+
+def test_what_comes_during_the_last_handler_is_done(site: Site) -> None:
+    """The loop is left as soon as that has returned."""
+
+    def handle_read(self: Any) -> None:
+        Threads(1, lambda _: other.close()).join()
+
+    ours, peer = site.pair()
+    other = site.channel(site.pair()[0])
+    site.channel(ours, handle_read=handle_read)
+    peer.send(b"x")
+    site.loop.run_once(PATIENCE)
+    assert other.socket.fileno() == -1
+    assert other not in site.map.values()
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_what_waits_for_the_loop_is_done_in_a_child_that_has_none(site: Site) -> None:
+    states: list[int] = []
+
+    def close_and_fork(_: int) -> None:
+        other.close()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if other.socket.fileno() == -1 else 1)
+        states.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    def handle_read(self: Any) -> None:
+        self.recv(1)
+        Threads(1, close_and_fork).join()
+
+    ours, peer = site.pair()
+    other = site.channel(site.pair()[0])
+    site.channel(ours, handle_read=handle_read)
+    peer.send(b"x")
+    site.loop.run_once(PATIENCE)
+    assert states == [0]
