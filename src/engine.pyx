@@ -864,7 +864,8 @@ cdef class Engine:
     def _wake_fileno(self):
         with cython.critical_section(self._lock):
             self._open()
-            return self._wake[1].fileno()
+            sender = self._wake[1]
+        return sender.fileno()
 
     cdef int _drain_wakeups(self) except -1:
         try:
@@ -914,9 +915,10 @@ cdef class Engine:
             known = self._registrations.get(fd)
             if known is not None:
                 self._drop(<_Registration> known)
-            if not self._depth:
-                self._forget_dropped()
-                self._release_if_idle()
+            if self._depth:
+                return
+            self._forget_dropped()
+        self._release_if_idle()
 
     def _touch(self, fd, obj):
         """Note that what `obj` wants may have changed."""
@@ -946,10 +948,11 @@ cdef class Engine:
             if known is None:
                 return
             registration = <_Registration> known
-            if registration.obj is obj and not registration.resting:
-                registration.resting = True
-                self._mark(registration)
-                self.call_later(seconds, self._resume, registration)
+            if registration.obj is not obj or registration.resting:
+                return
+            registration.resting = True
+            self._mark(registration)
+        self.call_later(seconds, self._resume, registration)
 
     def _resume(self, _Registration registration):
         with cython.critical_section(self._lock):
