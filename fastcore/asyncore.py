@@ -24,8 +24,8 @@ from errno import (
     EINVAL,
     EISCONN,
     ENOTCONN,
-    EPIPE,
-    ESHUTDOWN,
+    EPIPE,  # noqa: F401 (programs find it here)
+    ESHUTDOWN,  # noqa: F401 (programs find it here)
     EWOULDBLOCK,
     errorcode,
 )
@@ -47,14 +47,7 @@ if TYPE_CHECKING:
 
     _Map: TypeAlias = MutableMapping[int, Any]
 
-_DISCONNECTED = _engine.DISCONNECTED | {  # which on Windows has one more
-    ECONNRESET,
-    ENOTCONN,
-    ESHUTDOWN,
-    ECONNABORTED,
-    EPIPE,
-    EBADF,
-}
+_DISCONNECTED = _engine.DISCONNECTED
 
 # accept() has none after all: another took it, or it was reset in the meantime, for which Windows
 # has a word of its own, and wine another.

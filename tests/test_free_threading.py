@@ -82,6 +82,13 @@ def in_turn(loop: Any) -> None:
         assert done.wait(PATIENCE)
 
 
+def turn_until(loop: Any, condition: Callable[[], Any]) -> None:
+    """Come back when `condition()` is true, or when that takes too long: the test looks itself."""
+    end = time.monotonic() + PATIENCE
+    while not condition() and time.monotonic() < end:
+        in_turn(loop)
+
+
 @pytest.mark.skipif(not HAS_NO_GIL, reason="this Python has its GIL")
 @pytest.mark.parametrize(
     "engine", os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(","), ids=str
@@ -219,9 +226,7 @@ def test_timers_from_many_threads_run_once_or_not_at_all(site: Site) -> None:
         expected = sorted(
             (number, call) for number in range(threads) for call in range(calls) if call % 3
         )
-        end = time.monotonic() + PATIENCE
-        while len(ran) < len(expected) and time.monotonic() < end:
-            in_turn(loop)
+        turn_until(loop, lambda: len(ran) >= len(expected))
         in_turn(loop)
         assert loop.stats()["timers"] == 1  # what keeps it running
     assert sorted(ran) == expected
@@ -247,9 +252,7 @@ def test_who_only_looks_disturbs_nobody(site: Site) -> None:
         for _ in range(300):
             peer.send(b"x" * 100)
         in_turn(loop)
-        end = time.monotonic() + PATIENCE
-        while len(channel.received) < 30000 and time.monotonic() < end:
-            in_turn(loop)
+        turn_until(loop, lambda: len(channel.received) >= 30000)
         stop.set()
         watchers.join()
     assert channel.received == b"x" * 30000
@@ -280,9 +283,7 @@ def test_channels_from_many_threads_are_all_served(site: Site) -> None:
 
     with running(site.loop) as loop:
         Threads(threads, add).join()
-        end = time.monotonic() + PATIENCE
-        while len(received) < threads * each and time.monotonic() < end:
-            in_turn(loop)
+        turn_until(loop, lambda: len(received) >= threads * each)
     assert sorted(received) == [b"%d" % number for number in range(threads) for _ in range(each)]
 
 
@@ -293,9 +294,7 @@ def test_a_close_from_another_thread(site: Site) -> None:
     other = site.channel(site.pair()[0])
     with running(site.loop) as loop:
         peer.send(b"before")
-        end = time.monotonic() + PATIENCE
-        while not channel.events and time.monotonic() < end:
-            in_turn(loop)
+        turn_until(loop, lambda: channel.events)
         channel.close()
         assert list(site.map.values()) == [other]
         in_turn(loop)
@@ -409,9 +408,7 @@ def test_the_input_of_a_chat_can_be_looked_at_from_anywhere(site: Site) -> None:
         watchers = Threads(2, look)
         for _ in range(300):
             peer.sendall(b"line\n" * 10)
-        end = time.monotonic() + PATIENCE
-        while chat.lines < 3000 and time.monotonic() < end:
-            in_turn(loop)
+        turn_until(loop, lambda: chat.lines >= 3000)
         stop.set()
         watchers.join()
     assert chat.lines == 3000

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+
+from support import receive_exactly
 
 import fastcore
 
@@ -65,3 +70,25 @@ def environment(**more: str) -> dict[str, str]:
     paths = [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
     clean = {name: value for name, value in os.environ.items() if name != "FASTCORE_ENGINE"}
     return {**clean, "PYTHONPATH": os.pathsep.join(paths), **more}
+
+
+def run(folder: Path, command: Sequence[str], **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command there to its end, with `more` in its environment."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(**more),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+
+
+def exchange(client: socket.socket, text: bytes) -> bytes:
+    """Send all of `text` to a server that echoes, and take what comes back meanwhile."""
+    sender = threading.Thread(target=client.sendall, args=(text,))
+    sender.start()
+    received = receive_exactly(client, len(text))
+    sender.join(TIMEOUT)
+    return received

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_support import TIMEOUT, environment
+from bench_support import TIMEOUT, environment, run
 from fastcore._bench import children, command, compare, measure, result, servers, show, workloads
 from rich.console import Console
 
@@ -39,14 +39,7 @@ def bench_line(*arguments: str) -> list[str]:
 
 def bench(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """`python -m fastcore bench` in a folder of its own."""
-    return subprocess.run(
-        bench_line(*arguments),
-        cwd=folder,
-        env=environment(COLUMNS="150", **more),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+    return run(folder, bench_line(*arguments), COLUMNS="150", **more)
 
 
 def made_result(figures: dict[str, list[float]], name: str = result.CPU) -> result.Result:
@@ -492,14 +485,7 @@ def test_an_incomplete_installation_says_what_to_install(tmp_path: Path, missing
         "sys.argv[1:] = ['bench', '--list']\n"
         "runpy.run_module('fastcore', run_name='__main__')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+    done = run(tmp_path, [sys.executable, "-c", code])
     assert done.returncode == 2
     assert "pip install 'fastcore-loop[bench]'" in done.stderr
     assert "Traceback" not in done.stderr

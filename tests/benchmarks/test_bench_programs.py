@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from bench_support import BENCHMARKS, KEYS, TIMEOUT, build, environment, run_load
+from bench_support import BENCHMARKS, KEYS, TIMEOUT, build, environment, exchange, run, run_load
 
 ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
 PROGRAMS = BENCHMARKS / "programs"
@@ -177,13 +177,7 @@ def test_limit_keeps_what_a_client_does_not_take(limit: str, tmp_path: Path) -> 
         running([limit], tmp_path) as (_, port),
         socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client,
     ):
-        sender = threading.Thread(target=client.sendall, args=(text,))
-        sender.start()
-        received = bytearray()
-        while len(received) < len(text):
-            received += client.recv(65536)
-        sender.join(TIMEOUT)
-        assert received == text
+        assert exchange(client, text) == text
 
 
 BESIDE = {
@@ -231,15 +225,7 @@ def test_beside_pending_timers(load: str, tmp_path: Path, name: str) -> None:
     ids=["handler", "forking"],
 )
 def test_says_what_it_cannot_do(tmp_path: Path, command: list[str]) -> None:
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+    done = run(tmp_path, command)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r".+ does not do the protocol \w+\n", done.stderr)
 
@@ -250,15 +236,7 @@ def test_in_process(tmp_path: Path, program: str, count: int, loop: str) -> None
     need("uvloop" if loop == "uvloop" else "")
     more = {"FASTCORE_ENGINE": loop} if loop in ENGINES else {}
     name = "fastcore" if loop in ENGINES else loop
-    done = subprocess.run(
-        plain(program, "--loop", name, "--count", str(count)),
-        cwd=tmp_path,
-        env=environment(**more),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+    done = run(tmp_path, plain(program, "--loop", name, "--count", str(count)), **more)
     assert (done.returncode, done.stderr) == (0, "")
     figures = json.loads(done.stdout)
     assert set(figures) == KEYS

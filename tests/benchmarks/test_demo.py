@@ -12,12 +12,11 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_support import TIMEOUT, build, environment
+from bench_support import TIMEOUT, build, exchange, run
 
 ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
 
@@ -25,14 +24,7 @@ ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
 def run_demo(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """The demo with its smallest numbers, from a folder of no source tree."""
     line = [sys.executable, "-W", "error", "-m", "fastcore", "bench", "demo", "--quick"]
-    return subprocess.run(
-        [*line, "--seconds", "0.2", *arguments],
-        cwd=folder,
-        env=environment(**more),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+    return run(folder, [*line, "--seconds", "0.2", *arguments], **more)
 
 
 def engine(cell: dict[str, Any]) -> str:
@@ -85,14 +77,7 @@ def test_demo_scales_down(tmp_path: Path) -> None:
         "sys.argv[1:] = ['bench', 'demo', '--quick', '--seconds', '0.1'];"
         "runpy.run_module('fastcore', run_name='__main__')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+    done = run(tmp_path, [sys.executable, "-c", code])
     assert (done.returncode, done.stderr) == (0, "")
     assert "limit of 90 open files" in done.stdout
     assert "scaled down to echo 1 KiB, 10 busy + 16 idle" in " ".join(done.stdout.split())
@@ -117,12 +102,6 @@ def test_limit_ends_with_its_input(tmp_path: Path) -> None:
         port = int(process.stdout.readline().split()[-1])
         text = os.urandom(3_000_000)
         with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client:
-            sender = threading.Thread(target=client.sendall, args=(text,))
-            sender.start()
-            received = bytearray()
-            while len(received) < len(text):
-                received += client.recv(65536)
-            sender.join(TIMEOUT)
-        assert received == text
+            assert exchange(client, text) == text
         process.stdin.close()
         assert process.wait(TIMEOUT) == 0

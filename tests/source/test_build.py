@@ -2,7 +2,6 @@
 
 It builds copies of the source tree with this environment's setuptools and
 Cython, so that nothing is downloaded and no two tests share a build folder.
-Where the tests run without the sources beside them, there is nothing to build.
 """
 
 from __future__ import annotations
@@ -28,10 +27,7 @@ C_ENGINE = pytest.mark.skipif(
     os.environ.get("FASTCORE_TEST_ENGINES") == "python", reason="this run has no C engine"
 )
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (SOURCE / "setup.py").exists(), reason="the sources are not here"),
-]
+pytestmark = pytest.mark.slow
 
 
 def without_ours() -> dict[str, str]:
