@@ -24,10 +24,14 @@ from errno import (
     EINVAL,
     EISCONN,
     ENOTCONN,
-    EPIPE,  # noqa: F401 (programs find it here)
-    ESHUTDOWN,  # noqa: F401 (programs find it here)
     EWOULDBLOCK,
     errorcode,
+)
+from errno import (
+    EPIPE as EPIPE,  # this and the next for those who import them from here
+)
+from errno import (
+    ESHUTDOWN as ESHUTDOWN,
 )
 from typing import TYPE_CHECKING, Any
 
