@@ -15,8 +15,7 @@ from fastcore._version import __version__
 
 if TYPE_CHECKING:
     from fastcore import asynchat, asyncore
-    from fastcore._engine import name as engine
-    from fastcore._engine import pollers
+    from fastcore._engine import name as engine, pollers
     from fastcore.loop import Loop, get_loop
 
 __all__ = [

@@ -24,20 +24,15 @@ from errno import (
     EINVAL,
     EISCONN,
     ENOTCONN,
+    EPIPE as EPIPE,  # this and the next for those who import them from here
+    ESHUTDOWN as ESHUTDOWN,
     EWOULDBLOCK,
     errorcode,
-)
-from errno import (
-    EPIPE as EPIPE,  # this and the next for those who import them from here
-)
-from errno import (
-    ESHUTDOWN as ESHUTDOWN,
 )
 from typing import TYPE_CHECKING, Any
 
 from . import loop as _loop
-from ._engine import Channel
-from ._engine import module as _engine
+from ._engine import Channel, module as _engine
 from .loop import ExitNow as ExitNow  # for those who import it from here
 
 if TYPE_CHECKING:

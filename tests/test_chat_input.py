@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import ENGINES
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 KINDS = [f"fastcore._chat_{engine.replace('python', 'py')}" for engine in ENGINES]
 

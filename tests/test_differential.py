@@ -18,8 +18,7 @@ from typing import Any
 import differential_programs
 import pytest
 from conftest import ENGINES, load_package
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 PROGRAM = Path(differential_programs.__file__)
 CHANNEL = st.sampled_from([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6])  # seldom one opened later

@@ -15,8 +15,17 @@ from typing import ClassVar
 
 import poller_cases
 import pytest
-from poller_cases import ERROR, INVALID, READ, URGENT, WRITE, PollerCases, Probe, QueryCases
-from poller_cases import resources as resources  # a fixture
+from poller_cases import (
+    ERROR,
+    INVALID,
+    READ,
+    URGENT,
+    WRITE,
+    PollerCases,
+    Probe,
+    QueryCases,
+    resources as resources,  # a fixture
+)
 from support import needs_poll
 
 from fastcore import _pollers_py

@@ -15,8 +15,17 @@ from pathlib import Path
 
 import poller_cases
 import pytest
-from poller_cases import ERROR, INVALID, READ, URGENT, WRITE, PollerCases, Probe, QueryCases
-from poller_cases import resources as resources  # a fixture
+from poller_cases import (
+    ERROR,
+    INVALID,
+    READ,
+    URGENT,
+    WRITE,
+    PollerCases,
+    Probe,
+    QueryCases,
+    resources as resources,  # a fixture
+)
 from support import needs_numbers, needs_polled_pipes
 
 SOURCES = Path(__file__).parents[2] / "src"
