@@ -1,4 +1,4 @@
-"""How the extensions are built (the C engine and its parts).
+"""How the extensions are built: the modules of the C engine.
 
 The metadata is in pyproject.toml, but for the description, which is made of
 README.md.  FASTCORE_BUILD decides what happens to them:
@@ -25,6 +25,9 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 MODES = ("auto", "require", "skip")
+# The modules of the C engine: those that are the Python engine's too, and those that are not.
+SHARED = ("engine", "dispatch", "interest", "timers", "inbox", "lines")
+C_ALONE = ("kernel", "sockets", "push")
 POLLERS = ("poller", "poller_epoll", "poller_kqueue", "poller_poll", "poller_select")
 # Where an installation without the extension says why: `python -m fastcore
 # info` shows it, because pip shows the output of successful builds to nobody.
@@ -39,21 +42,28 @@ def build_mode() -> str:
 
 
 def extensions() -> list[Extension]:
+    """The files of fastcore/_python, compiled with the types in fastcore/_c, and those of _c."""
     cflags = shlex.split(os.environ.get("FASTCORE_KQUEUE_CFLAGS", ""))
     libs = shlex.split(os.environ.get("FASTCORE_KQUEUE_LIBS", ""))
+    sources = {
+        **{name: [f"fastcore/_python/{name}.py"] for name in SHARED},
+        **{name: [f"fastcore/_c/{name}.pyx"] for name in C_ALONE},
+    }
+    sources["kernel"] += [f"src/{name}.c" for name in POLLERS]
+    depends = [*Path("src").glob("*.h"), *Path("fastcore/_c").glob("*.pxd")]
     made = [
         Extension(
-            f"fastcore._{name}_c",
-            sources=[f"src/{name}.pyx", *(f"src/{one}.c" for one in more)],
-            depends=sorted(path.as_posix() for path in Path("src").glob("*.[hp]*")),
+            f"fastcore._c.{name}",
+            sources=files,
+            depends=sorted(path.as_posix() for path in depends),
             include_dirs=["src"],
             define_macros=[("FASTCORE_HAVE_KQUEUE", "1")] if cflags or libs else [],
             libraries=["ws2_32"] if sys.platform == "win32" else [],
             extra_compile_args=cflags,
-            extra_link_args=libs,
+            extra_link_args=libs if name == "kernel" else [],
             language="c",
         )
-        for name, more in (("engine", POLLERS), ("sockets", ()), ("chat", ()))
+        for name, files in sources.items()
     ]
     for extension in made:
         # Read by Cython's half of build_ext.
@@ -63,6 +73,8 @@ def extensions() -> list[Extension]:
             "binding": True,
             "auto_pickle": False,
             "embedsignature": False,
+            "annotation_typing": False,  # the types are those of the .pxd files
+            "nonecheck": True,  # None where an object should be is an AttributeError, not a crash
             "freethreading_compatible": True,
         }
     return made

@@ -19,42 +19,42 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
 CHOICES = ("auto", "c", "python")
-_MODULES = {"c": "fastcore._engine_c", "python": "fastcore._engine_py"}
-_PARTS = {"c": "fastcore._chat_c", "python": "fastcore._chat_py"}
+_PACKAGES = {"c": "fastcore._c", "python": "fastcore._python"}
+_EXTENSION = "fastcore._c.engine"
+_PARTS = ("engine", "lines", "channel")
 
 _HOW_TO_BUILD = (
-    "fastcore was installed without its C engine (fastcore._engine_c). To build it, install a "
+    "fastcore was installed without its C engine (fastcore._c.engine). To build it, install a "
     "C compiler and Python's headers, then run: FASTCORE_BUILD=require python -m pip install "
     "--force-reinstall --no-binary fastcore-loop fastcore-loop"
 )
 
 
-def _load(wanted: str) -> tuple[ModuleType, str]:
-    """The engine's module, and why it is this one."""
+def _load(wanted: str) -> tuple[str, str]:
+    """Import an engine; return the package that it is in, and why it is this one."""
     if wanted not in CHOICES:
         raise ValueError(f"FASTCORE_ENGINE={wanted!r}: choose from {', '.join(CHOICES)}")
     if wanted == "python":
-        return import_module(_MODULES["python"]), "FASTCORE_ENGINE=python"
+        return _PACKAGES["python"], "FASTCORE_ENGINE=python"
     if _spec is None:
         if wanted == "c":
-            raise ImportError(_HOW_TO_BUILD, name=_MODULES["c"])
+            raise ImportError(_HOW_TO_BUILD, name=_EXTENSION)
         if missing is not None and missing.startswith("its build failed"):
             # Whoever built it saw nothing: installers hide the output of builds that succeed.
             _warn(f"{missing}; FASTCORE_ENGINE=python is the choice without this warning")
-        return import_module(_MODULES["python"]), "the C extension is not installed"
+        return _PACKAGES["python"], "the C extension is not installed"
     try:
-        return import_module(_MODULES["c"]), f"FASTCORE_ENGINE={wanted}"
+        for part in _PARTS:
+            import_module(f"{_PACKAGES['c']}.{part}")
+        return _PACKAGES["c"], f"FASTCORE_ENGINE={wanted}"
     except Exception as error:
         reason = f"the C extension is installed but cannot be imported: {error!r}"
         if wanted == "c":
-            raise ImportError(f"FASTCORE_ENGINE=c: {reason}", name=_MODULES["c"]) from error
+            raise ImportError(f"FASTCORE_ENGINE=c: {reason}", name=_EXTENSION) from error
         if _is_main_interpreter():  # elsewhere it is no fault: it serves one of a process
             _warn(reason)
-        return import_module(_MODULES["python"]), reason
+        return _PACKAGES["python"], reason
 
 
 def _is_main_interpreter() -> bool:
@@ -79,37 +79,44 @@ def _why_missing() -> str:
     return "this is a source tree, or it was never built"
 
 
-_spec = find_spec(_MODULES["c"])
+_spec = find_spec(_EXTENSION)
 found = None if _spec is None else _spec.origin  # the file of the C engine, also where unused
 missing = _why_missing() if _spec is None else None
-module, why = _load(os.environ.get("FASTCORE_ENGINE") or "auto")
+_package, why = _load(os.environ.get("FASTCORE_ENGINE") or "auto")
 
 if TYPE_CHECKING:
-    # The Python engine is the reference, and so the type of both.
-    from fastcore._chat_py import Received, push_short
-    from fastcore._engine_py import Channel, Engine, Handle, name, pollers
+    # The Python engine is the source, and so the type, of both.
+    from ._python.channel import Channel, push_short
+    from ._python.dispatch import Mode
+    from ._python.engine import Engine
+    from ._python.kernel import build_info, name, pollers
+    from ._python.lines import Received
+    from ._python.timers import Handle
 else:
-    _chat = import_module(_PARTS[module.name])
-    Received = _chat.Received
-    push_short = _chat.push_short
-    Channel = module.Channel
-    Engine = module.Engine
-    Handle = module.Handle
-    name = module.name
-    pollers = module.pollers
 
-build_info: dict[str, str] = dict(getattr(module, "build_info", {}))
+    def _part(module: str, name: str) -> object:
+        return getattr(import_module(f"{_package}.{module}"), name)
+
+    Channel = _part("channel", "Channel")
+    push_short = _part("channel", "push_short")
+    Mode = _part("dispatch", "Mode")
+    Engine = _part("engine", "Engine")
+    build_info = _part("kernel", "build_info")
+    name = _part("kernel", "name")
+    pollers = _part("kernel", "pollers")
+    Received = _part("lines", "Received")
+    Handle = _part("timers", "Handle")
 
 __all__ = [
     "CHOICES",
     "Channel",
     "Engine",
     "Handle",
+    "Mode",
     "Received",
     "build_info",
     "found",
     "missing",
-    "module",
     "name",
     "pollers",
     "push_short",

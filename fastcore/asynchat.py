@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 _JOINED = 256  # pieces that are joined at a time, at most
 
+# Chats whose output is held back, by identity: while there are more lines to handle, answers wait
+# (True), and leave together with the last one or at the end (False).  Not kept on the channels: a
+# program may borrow their methods for objects of its own.
+_corked: dict[int, bool] = {}
+
 
 def _is_bytes(piece: Any) -> bool:
     return type(piece) is bytes
@@ -126,8 +131,8 @@ class async_chat(asyncore.dispatcher):
             try:
                 self._fastcore_pass_on(received)
             finally:
-                if received.held():
-                    self._fastcore_send_held()
+                if id(self) in _corked:
+                    self._fastcore_uncork()
 
     def _fastcore_pass_on(self, received: Received) -> None:
         """Pass on what was received: complete pieces, and what there is of the last."""
@@ -138,8 +143,7 @@ class async_chat(asyncore.dispatcher):
             elif type(terminator) is int and 0 < terminator <= received.size():
                 whole = True
                 self.collect_incoming_data(received.take(terminator))
-                if received.pass_over() and received.undecided():
-                    received.hold(self._fastcore_joins())
+                self._fastcore_cork(received.pass_over())
                 self.terminator = 0
                 self._fastcore_line = 0
                 self.found_terminator()
@@ -164,8 +168,7 @@ class async_chat(asyncore.dispatcher):
                 elif not self._fastcore_collect(line):
                     return True
             left = received.pass_over()
-            if left and received.undecided():
-                received.hold(self._fastcore_joins())
+            self._fastcore_cork(left)
             if limited:
                 self._fastcore_line = 0
             self.found_terminator()
@@ -226,17 +229,23 @@ class async_chat(asyncore.dispatcher):
         self.close()
 
     def close(self) -> None:
-        """Send what pushes of this handler hold back, leave the map and close the socket."""
-        self._fastcore_send_held()
+        """Send what is held back, leave the map and close the socket."""
+        if _corked and id(self) in _corked:
+            self._fastcore_uncork()
         asyncore.dispatcher.close(self)
 
-    def _fastcore_send_held(self) -> None:
-        """Send what pushes of this handler hold back, as far as the kernel takes it."""
-        try:
-            if not self._fastcore_received.held():
-                return
-        except AttributeError:
-            return  # a program that has its own handle_read(), and no ac_in_buffer
+    def _fastcore_cork(self, more: bool) -> None:
+        """Hold answers back while there is `more` to handle, if pieces may be joined."""
+        ours = id(self)
+        if more:
+            if ours in _corked or self._fastcore_joins():
+                _corked[ours] = True
+        elif ours in _corked:
+            _corked[ours] = False
+
+    def _fastcore_uncork(self) -> None:
+        """Send what is held back, as far as the kernel takes it."""
+        del _corked[id(self)]
         fifo = self.producer_fifo
         before: Any = self
         while fifo and self.connected and fifo[0] is not before:
@@ -244,12 +253,9 @@ class async_chat(asyncore.dispatcher):
             self.initiate_send()
 
     def send(self, data: ReadableBuffer) -> int:
-        """Send what the kernel takes of `data`, after what pushes of this handler hold back."""
-        try:
-            if self._fastcore_received.held():
-                self._fastcore_send_held()
-        except AttributeError:
-            pass  # as in _fastcore_send_held(), which would be another call
+        """Send what the kernel takes of `data`, after what is held back."""
+        if _corked and id(self) in _corked:
+            self._fastcore_uncork()
         return super().send(data)
 
     def push(self, data: bytes) -> None:
@@ -258,7 +264,7 @@ class async_chat(asyncore.dispatcher):
         Raises TypeError for anything else.
         """
         # Typed as bytes alone, as typeshed had it: so are the overrides in programs.
-        if push_short is not None and push_short(self, data):
+        if push_short is not None and not _corked and push_short(self, data):
             return
         if type(data) is not bytes:
             if not isinstance(data, (bytes, bytearray, memoryview)):
@@ -283,11 +289,8 @@ class async_chat(asyncore.dispatcher):
         self._fastcore_touch()
 
     def _fastcore_send_soon(self) -> None:
-        try:
-            if self._fastcore_received.holds():
-                return
-        except AttributeError:
-            pass  # as in _fastcore_send_held()
+        if _corked and _corked.get(id(self)):
+            return
         self.initiate_send()
         if self.producer_fifo:
             self._fastcore_touch()
@@ -302,10 +305,8 @@ class async_chat(asyncore.dispatcher):
 
     def initiate_send(self) -> None:
         """Send what waits, at most `ac_out_buffer_size` bytes."""
-        try:
-            self._fastcore_received.release()
-        except AttributeError:
-            pass  # as in _fastcore_send_held()
+        if _corked:
+            _corked.pop(id(self), None)
         fifo = self.producer_fifo
         size = self.ac_out_buffer_size
         while fifo and self.connected:

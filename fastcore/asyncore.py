@@ -32,7 +32,8 @@ from errno import (
 from typing import TYPE_CHECKING, Any
 
 from . import loop as _loop
-from ._engine import Channel, module as _engine
+from ._codes import DISCONNECTED as _DISCONNECTED, EXHAUSTED as _EXHAUSTED
+from ._engine import Channel
 from .loop import ExitNow as ExitNow  # for those who import it from here
 
 if TYPE_CHECKING:
@@ -46,16 +47,13 @@ if TYPE_CHECKING:
 
     _Map: TypeAlias = MutableMapping[int, Any]
 
-_DISCONNECTED = _engine.DISCONNECTED
-
 # accept() has none after all: another took it, or it was reset in the meantime, for which Windows
 # has a word of its own, and wine another.
 _NONE_TO_ACCEPT = {EWOULDBLOCK, ECONNABORTED, EAGAIN}
 if os.name == "nt":
     _NONE_TO_ACCEPT |= {ECONNRESET, ENOTCONN}
 
-# accept() had nothing left to hold a connection in; it will again, later.
-_EXHAUSTED = _engine.EXHAUSTED
+# How long a listener rests where there was nothing left to hold a connection in.
 _REST_FIRST, _REST_LONGEST = 0.01, 1.0  # seconds
 
 # Kept by importlib.reload(), so that the channels are not forgotten.
@@ -230,7 +228,8 @@ def loop(
         if not by_poll or timeout != timeout:
             raise ValueError("timeout must be non-negative")
         timeout = None
-    _loop.get_loop(map)._watch(timeout, count, True, False, False, by_poll)
+    mode = _loop.ASYNCORE_BY_POLL if by_poll else _loop.ASYNCORE
+    _loop.get_loop(map)._drive(mode, timeout, count)
 
 
 def _loop_over(
@@ -333,7 +332,7 @@ class dispatcher(Channel):
         fd: Any = self._fileno
         map[fd] = self
         self._fastcore_loop = _loop.get_loop(map)
-        self._fastcore_loop._attach(fd, self)
+        self._fastcore_loop._engine.attach(fd, self)
 
     def del_channel(self, map: Any = None) -> None:
         """Leave `map` (default: the channel's own)."""
@@ -434,13 +433,13 @@ class dispatcher(Channel):
         if known is None:
             _close_socket(self.socket)
         else:
-            known._do(_close_socket, self.socket)
+            known._engine.do(_close_socket, self.socket)
 
     def _fastcore_touch(self) -> None:
         """Tell the loop that what this channel wants may have changed."""
         known = self._fastcore_loop
         if known is not None and self._fileno is not None:
-            known._touch(self._fileno, self)
+            known._engine.touch(self._fileno, self)
 
     def _fastcore_rest_from_accepting(self, error: OSError) -> None:
         known = self._fastcore_loop
@@ -449,7 +448,7 @@ class dispatcher(Channel):
         if not self._fastcore_rest:
             self.log_info(f"cannot accept for now, will try again: {error}", "error")
         self._fastcore_rest = min(self._fastcore_rest * 2 or _REST_FIRST, _REST_LONGEST)
-        known._rest(self._fileno, self, self._fastcore_rest)
+        known._engine.pause(self._fileno, self, self._fastcore_rest)
 
     # -- events ----------------------------------------------------------------------------
 
@@ -480,7 +479,7 @@ class dispatcher(Channel):
                 known is None
                 or self._fastcore_accepted == before
                 or self._fileno is None
-                or not (self.accepting and known._is_readable(self._fileno) and self.readable())
+                or not (self.accepting and known._engine.is_readable(self._fileno) and self.readable())
             ):
                 return
 

@@ -1,7 +1,6 @@
 """The public loop: one for each map, over whichever engine was chosen.
 
-Knows the engine's class and the process (signals, logging); must not know dispatchers or
-protocols.
+Knows the engine and the process (signals, logging); must not know dispatchers or protocols.
 """
 
 from __future__ import annotations
@@ -12,10 +11,11 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, MutableMapping
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._engine import Engine, Handle, pollers
+from ._engine import Engine, Handle, Mode, pollers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["ExitNow", "Handle", "Loop", "get_loop"]
 
 _log = logging.getLogger("fastcore")
+
+# How a loop is driven.
+_RUN_UNTIL_IDLE = Mode(until_idle=True, contained=True)
+_RUN_UNTIL_STOPPED = Mode(contained=True)
+# By asyncore.loop(), without and with use_poll.
+ASYNCORE = Mode(until_empty=True)
+ASYNCORE_BY_POLL = Mode(until_empty=True, disconnect_closes=True)
 
 
 class ExitNow(Exception):
@@ -33,7 +40,7 @@ def _default_poller() -> str:
     return os.environ.get("FASTCORE_POLLER") or pollers()[0]
 
 
-class Loop(Engine):
+class Loop:
     """Runs the channels of one map, timers and callbacks.
 
     `poller` is one of `fastcore.pollers()` (default: the environment's FASTCORE_POLLER, else the
@@ -46,7 +53,6 @@ class Loop(Engine):
     running or has timers.  Close the loop with `close()` or a `with` block.
     """
 
-    map: MutableMapping[int, Any]
     passed_through: tuple[type[BaseException], ...] = (ExitNow, KeyboardInterrupt, SystemExit)
 
     def __init__(
@@ -56,11 +62,16 @@ class Loop(Engine):
         map: MutableMapping[int, Any] | None = None,
         interest: Literal["adaptive", "strict"] = "adaptive",
     ) -> None:
+        if hasattr(self, "_engine"):
+            raise RuntimeError("a loop is initialised once")
         if interest not in ("adaptive", "strict"):
             raise ValueError(f'interest is "adaptive" or "strict", not {interest!r}')
         self._made_for_map = map is not None
         map = {} if map is None else map
-        super().__init__(map, _default_poller() if poller is None else poller, interest == "strict")
+        poller = _default_poller() if poller is None else poller
+        strict = interest == "strict"
+        self._engine = Engine(map, poller, strict, self.passed_through, _reporter(self))
+        self._map = map
         self._signals: dict[int, Any] = {}
         with _making:
             _replace(_loops.get(id(map)), map)
@@ -71,6 +82,18 @@ class Loop(Engine):
         if self._made_for_map:
             self._keep()
 
+    @property
+    def map(self) -> MutableMapping[int, Any]:
+        """The channels by descriptor; may be changed by anyone at any time."""
+        return self._map
+
+    @property
+    def poller(self) -> str:
+        """The name of the kernel mechanism."""
+        return self._engine.poller
+
+    # -- running -----------------------------------------------------------------------------
+
     def run(self) -> None:
         """Run until stop(), or until what there was to do is done.
 
@@ -79,8 +102,8 @@ class Loop(Engine):
         Exceptions of callbacks and handlers go to exception_handler(); ExitNow, KeyboardInterrupt
         and SystemExit leave run().
         """
-        has_work = bool(self.map) or self._has_pending()
-        self._watch(None, None, False, has_work, True, False)
+        has_work = bool(self._map) or self._engine.has_pending()
+        self._drive(_RUN_UNTIL_IDLE if has_work else _RUN_UNTIL_STOPPED)
 
     def run_once(self, timeout: float | None = None) -> None:
         """Take one turn: wait at most `timeout` seconds (None: without limit), then dispatch.
@@ -90,7 +113,70 @@ class Loop(Engine):
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be a number of seconds >= 0, not {timeout!r}")
-        self._watch(timeout, 1, False, False, True, False)
+        self._drive(_RUN_UNTIL_STOPPED, timeout, 1)
+
+    def stop(self) -> None:
+        """Make run() return after the current turn; from any thread or signal handler."""
+        self._engine.stop()
+
+    def wakeup(self) -> None:
+        """End a wait that blocks, or the next one; from any thread or signal handler."""
+        self._engine.wakeup()
+
+    @property
+    def running(self) -> bool:
+        """Whether the loop is being run, here or in another thread."""
+        return self._engine.is_running()
+
+    # -- callbacks and timers ------------------------------------------------------------------
+
+    def time(self) -> float:
+        """Return the loop's clock in seconds (monotonic, with an arbitrary zero)."""
+        return self._engine.time()
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any) -> Handle:
+        """Run `callback(*args)` in the next turn; return its Handle.
+
+        Raises TypeError where it is not callable, and RuntimeError where the loop is closed.
+        """
+        handle = self._engine.call_soon(callback, args)
+        self._keep()
+        return handle
+
+    def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any) -> Handle:
+        """As call_soon(), from any thread or signal handler; wakes a wait that blocks."""
+        handle = self._engine.call_soon(callback, args)
+        self._keep()
+        self._engine.wakeup()
+        return handle
+
+    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any) -> Handle:
+        """Run `callback(*args)` once, `delay` seconds from now; return its Handle.
+
+        Raises as call_soon(), and ValueError for a time that is NaN.
+        """
+        handle = self._engine.call_later(delay, callback, args)
+        self._keep()
+        return handle
+
+    def call_at(self, when: float, callback: Callable[..., Any], *args: Any) -> Handle:
+        """Run `callback(*args)` once, at `when` in seconds of time(); return its Handle.
+
+        Raises as call_later().
+        """
+        handle = self._engine.call_at(when, callback, args)
+        self._keep()
+        return handle
+
+    def call_every(self, interval: float, callback: Callable[..., Any], *args: Any) -> Handle:
+        """Run `callback(*args)` every `interval` seconds (> 0) until its Handle is cancelled.
+
+        The beats stay where they were laid; beats that were missed are left out.  Raises as
+        call_soon(), and ValueError for an interval that is not positive and finite.
+        """
+        handle = self._engine.call_every(interval, callback, args)
+        self._keep()
+        return handle
 
     def exception_handler(self, context: dict[str, Any]) -> None:
         """Take note of an exception that a callback or a channel's handle_error() raised.
@@ -107,6 +193,8 @@ class Loop(Engine):
             exc_info=(type(error), error, error.__traceback__),
         )
 
+    # -- signals -------------------------------------------------------------------------------
+
     def add_signal_handler(self, number: int, callback: Callable[..., Any], *args: Any) -> None:
         """Run `callback(*args)` in the loop whenever the signal `number` arrives.
 
@@ -120,6 +208,7 @@ class Loop(Engine):
 
         previous = signal.signal(number, arrived)
         self._signals.setdefault(number, previous)
+        self._engine.signals = len(self._signals)
         self._keep()
 
     def remove_signal_handler(self, number: int) -> bool:
@@ -127,10 +216,29 @@ class Loop(Engine):
         if number not in self._signals:
             return False
         previous = self._signals.pop(number)
+        self._engine.signals = len(self._signals)
         signal.signal(number, signal.SIG_DFL if previous is None else previous)
         if self.running:
             self.wakeup()
         return True
+
+    # -- inside another loop -------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when the kernel has events for the loop.
+
+        Ask again after every turn: after a fork, or when a closed file goes on firing, the loop
+        starts a new kernel set.  Raises ValueError on pollers that have none (poll and select).
+        """
+        return self._engine.fileno()
+
+    def next_deadline(self) -> float | None:
+        """Return the loop time at which run_once() has something to do by itself, or None."""
+        return self._engine.next_deadline()
+
+    def stats(self) -> dict[str, Any]:
+        """Return counts since the loop was made: turns, events, sweeps, kernel changes, ..."""
+        return self._engine.stats()
 
     def close(self) -> None:
         """Give the kernel's objects back and forget timers and signal handlers.
@@ -138,11 +246,11 @@ class Loop(Engine):
         The channels of the map stay open (see `asyncore.close_all`).  Raises RuntimeError while
         the loop runs; closing again does nothing.
         """
-        super().close()
+        self._engine.close()
         for number in list(self._signals):
             self.remove_signal_handler(number)
-        if _loops.get(id(self.map)) is self:
-            del _loops[id(self.map)]
+        if _loops.get(id(self._map)) is self:
+            del _loops[id(self._map)]
         self._let_go()
 
     def __enter__(self) -> Self:
@@ -157,63 +265,73 @@ class Loop(Engine):
         self.close()
 
     def __repr__(self) -> str:
-        state = "running" if self.running else "closed" if self._closed else "idle"
-        return f"<fastcore.Loop {self.poller} {state}, {len(self.map)} channels>"
+        state = "running" if self.running else "closed" if self._engine.closed else "idle"
+        return f"<fastcore.Loop {self.poller} {state}, {len(self._map)} channels>"
 
-    def _watch(
-        self,
-        timeout: float | None,
-        count: float | None,
-        until_empty: bool,
-        until_idle: bool,
-        reports: bool,
-        disconnect_closes: bool,
-    ) -> None:
+    # -- how it is driven ----------------------------------------------------------------------
+
+    def _drive(self, mode: Mode, timeout: float | None = None, count: float | None = None) -> None:
         """Drive the engine while signals wake it: one that comes just before a wait is not lost."""
-        arguments = (timeout, count, until_empty, until_idle, reports, disconnect_closes)
-        short = count is not None and timeout is not None and timeout < 0.1
+        seconds = inf if timeout is None else timeout
+        turns = inf if count is None else count
         # Who drives the loop in short turns from outside would pay for each of them.
-        own = -1 if short else self._wake_fileno()
-        previous = None if short else _set_wakeup_fd(own)
+        if turns < inf and seconds < 0.1:
+            self._drive_unwatched(mode, seconds, turns)
+            return
+        own = self._engine.wake_fileno()
+        previous = _set_wakeup_fd(own)
         if previous is None:
-            try:
-                self._drive(*arguments)
-            finally:
-                self._rest_from_driving()
+            self._drive_unwatched(mode, seconds, turns)
             return
         if previous != -1 and previous not in _watching:
             _set_wakeup_fd(previous)  # somebody else's: asyncio would miss its signals
         _watching.append(own)
         try:
-            self._drive(*arguments)
+            self._drive_unwatched(mode, seconds, turns)
         finally:
             _watching.pop()
             if previous == -1 or previous in _watching:
                 _set_wakeup_fd(previous)
-            self._rest_from_driving()
 
-    def _rest_from_driving(self) -> None:
-        if not self.map:
+    def _drive_unwatched(self, mode: Mode, timeout: float, count: float) -> None:
+        try:
+            self._engine.drive(mode, timeout, count)
+        finally:
+            if not self._map:
+                self._release_if_idle()
+            if self in _kept and not self.running and not self._engine.has_pending():
+                self._let_go()
+
+    def _detach(self, fd: int) -> None:
+        """Note that `map[fd]` is gone; before its descriptor is closed."""
+        self._engine.detach(fd)
+        if not self._map:
             self._release_if_idle()
-        if self in _kept and not self.running and not self._has_pending():
+
+    def _release_if_idle(self) -> None:
+        """Hold nothing for a map that is empty."""
+        if self._engine.release_if_idle():
             self._let_go()
 
-    def _after_fork(self) -> None:
-        # The child gets its own wake-up: signals must no longer write into the parent's.
-        if _watching and threading.current_thread() is threading.main_thread():
-            _watching[:] = [-1] * len(_watching)
-            _set_wakeup_fd(-1)
-        super()._after_fork()
-
-    def _has_pending(self) -> bool:
-        return bool(self._signals) or super()._has_pending()
-
+    # A loop that has something to do stays, though nobody else may hold it.
     def _keep(self) -> None:
         _kept.add(self)
 
     def _let_go(self) -> None:
-        if not self._signals and (self._closed or not self._made_for_map):
+        if not self._signals and (self._engine.closed or not self._made_for_map):
             _kept.discard(self)
+
+
+def _reporter(loop: Loop) -> Callable[[BaseException, Any, str], None]:
+    """Return what brings an exception to the loop's exception_handler(), and does not hold it."""
+    reference = weakref.ref(loop)
+
+    def report(error: BaseException, source: Any, message: str) -> None:
+        known = reference()
+        if known is not None:
+            known.exception_handler({"message": message, "exception": error, "source": source})
+
+    return report
 
 
 def _set_wakeup_fd(number: int) -> int | None:
@@ -246,7 +364,7 @@ def _replace(known: Loop | None, map: Any) -> None:
     """Make room for a loop that was asked for by name, where the old one has nothing to do."""
     if known is None:
         return
-    if known.running or known._has_pending():
+    if known.running or known._engine.has_pending():
         raise ValueError("this map has a loop already: fastcore.get_loop(map) returns it")
     known.close()
 
@@ -283,6 +401,10 @@ def _make_loop(map: Any) -> Loop:
 def _after_fork_in_child() -> None:
     global _making
     _making = threading.RLock()  # another thread may have held the old one
+    # The child gets its own wake-up: signals must no longer write into the parent's.
+    if _watching and threading.current_thread() is threading.main_thread():
+        _watching[:] = [-1] * len(_watching)
+        _set_wakeup_fd(-1)
 
 
 if hasattr(os, "register_at_fork"):

@@ -22,12 +22,17 @@ ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
 _packages: dict[str, SimpleNamespace] = {}
 
 
+def is_compiled(name: str) -> bool:
+    """Whether that module belongs to the C engine."""
+    return (name + ".").startswith("fastcore._c.")
+
+
 def load_package(engine: str) -> SimpleNamespace:
     """Import fastcore's modules once more, over `engine`, beside those of other engines."""
     if engine not in _packages:
         names = [name for name in sys.modules if name.partition(".")[0] == "fastcore"]
         # An extension can be initialised once in a process.
-        saved = {name: sys.modules.pop(name) for name in names if "_engine_c" not in name}
+        saved = {name: sys.modules.pop(name) for name in names if not is_compiled(name)}
         before = os.environ.get("FASTCORE_ENGINE")
         os.environ["FASTCORE_ENGINE"] = engine
         try:
@@ -48,7 +53,7 @@ def load_package(engine: str) -> SimpleNamespace:
             else:
                 os.environ["FASTCORE_ENGINE"] = before
             for name in [name for name in sys.modules if name.partition(".")[0] == "fastcore"]:
-                if "_engine_c" not in name:
+                if not is_compiled(name):
                     del sys.modules[name]
             sys.modules.update(saved)
     return _packages[engine]

@@ -9,7 +9,7 @@ import pytest
 from conftest import ENGINES
 from hypothesis import given, strategies as st
 
-KINDS = [f"fastcore._chat_{engine.replace('python', 'py')}" for engine in ENGINES]
+KINDS = [f"fastcore._{engine}.lines" for engine in ENGINES]
 
 
 @pytest.fixture(params=KINDS)
@@ -111,27 +111,3 @@ def test_what_is_assigned_meanwhile_is_passed_over_as_far(kind: Any) -> None:
     received.take(1)
     received.assign(b"")
     assert received.pass_over() is False
-
-
-def test_answers_wait_while_anything_is_left(kind: Any) -> None:
-    received = kind(b"")
-    received.feed(b"1\n2\n3\n")
-    lines = iter(received.lines(b"\n"))
-    next(lines)
-    assert received.pass_over()
-    assert received.undecided()
-    received.hold(True)
-    assert received.holds()
-    next(lines)
-    assert received.pass_over()
-    assert (received.undecided(), received.holds()) == (False, True)
-    next(lines)
-    assert not received.pass_over()
-    assert (received.holds(), received.held()) == (False, True)  # those before it may wait still
-    received.release()
-    assert not received.held()
-    received.feed(b"4\n")
-    assert received.undecided()
-    received.hold(True)
-    received.release()
-    assert not received.holds()

@@ -37,8 +37,10 @@ def python(
 def without_extension(tmp_path: Path) -> Path:
     """A folder with the package as it is where nothing could be compiled."""
     (tmp_path / "fastcore").mkdir()
-    for file in PACKAGE.glob("*.py"):
-        (tmp_path / "fastcore" / file.name).write_text(file.read_text())
+    for file in PACKAGE.rglob("*.py"):
+        copy = tmp_path / "fastcore" / file.relative_to(PACKAGE)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(file.read_text())
     return tmp_path
 
 
@@ -89,7 +91,7 @@ def test_asking_for_c_where_it_is_missing_says_how_to_build_it(without_extension
 
 def broken(folder: Path) -> None:
     """An extension that is there but cannot be imported."""
-    (folder / "fastcore" / "_engine_c.py").write_text("raise ImportError('wrong binary')\n")
+    (folder / "fastcore" / "_c" / "engine.py").write_text("raise ImportError('wrong binary')\n")
 
 
 def test_a_broken_extension_is_not_passed_over_in_silence(without_extension: Path) -> None:
@@ -112,13 +114,15 @@ def test_one_engine_is_behind_all_modules(engine: str) -> None:
     program = """
 import sys, fastcore, fastcore._engine as chosen
 from fastcore import asyncore
-print(fastcore.Loop.__mro__[1].__module__, asyncore.dispatcher.__mro__[1].__module__)
-print(sorted(name for name in sys.modules if name.startswith("fastcore._engine_")))
+print(chosen.Engine.__module__, asyncore.dispatcher.__mro__[1].__module__)
+print(*sorted(name for name in sys.modules if name.endswith((".engine", ".kernel"))))
 """
     done = python(program, FASTCORE_ENGINE=engine)
-    c = ["fastcore._engine_c", "fastcore._engine_c_parts"]
-    modules = {"c": c, "python": ["fastcore._engine_py"]}[engine]
-    assert done.stdout.splitlines() == [f"{modules[0]} {modules[-1]}", str(modules)]
+    package = f"fastcore._{engine}"
+    assert done.stdout.splitlines() == [
+        f"{package}.engine {package}.channel",
+        f"{package}.engine {package}.kernel",
+    ]
 
 
 def test_importing_the_package_loads_no_engine() -> None:

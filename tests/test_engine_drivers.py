@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import socket
 import threading
@@ -12,7 +11,6 @@ import weakref
 from typing import Any
 
 import pytest
-from support import Site, needs_numbers
 
 
 def quiet_channel(fast: Any) -> Any:
@@ -133,40 +131,3 @@ def test_a_timer_cancelled_after_close_is_not_counted(fast: Any) -> None:
     loop.close()
     handle.cancel()
     assert loop.stats()["timers"] == 0
-
-
-@needs_numbers
-def test_what_a_wait_brought_is_for_no_channel_that_came_since(fast: Any) -> None:
-    """Another thread may close a channel, and be given its number, just after a wait."""
-    if fast.engine != "python":
-        pytest.skip("the C engine goes on from the wait in one piece")
-    if fast._engine.module._HANDS_OVER:
-        pytest.skip("here the number is free only when the loop's own thread has closed it")
-    invalid = fast._engine.module.INVALID
-    with Site(fast) as site:
-        ours, _peer = site.pair()
-        others, other_peer = site.pair()
-        number = ours.fileno()
-        first = site.channel(ours)
-        made: list[Any] = []
-        deliver = site.loop._deliver_all
-
-        def replace() -> None:
-            first.close()
-            os.dup2(others.fileno(), number)
-            made.append(site.channel(site.keep(socket.socket(fileno=number))))
-
-        def deliver_late(events: Any) -> None:
-            del site.loop._deliver_all
-            thread = threading.Thread(target=replace)
-            thread.start()
-            thread.join()
-            deliver([*events, (number, invalid)])  # the wait had found it closed
-
-        site.loop._deliver_all = deliver_late
-        other_peer.send(b"for the second")
-        site.loop.wakeup()
-        site.turn()
-        assert made[0].events == []
-        site.run_until(lambda: made[0].events)
-        assert made[0].events == [("read", b"for the second")]

@@ -305,9 +305,7 @@ def test_a_close_from_another_thread(site: Site) -> None:
 
 
 def test_a_close_within_a_handler_of_that_channel_waits_for_it(site: Site) -> None:
-    """Its own handler goes on with an open socket, where no GIL says who is first."""
-    if not HAS_NO_GIL:
-        pytest.skip("with a GIL the socket is closed at once")
+    """Its own handler goes on with an open socket."""
     closed = threading.Event()
     seen: list[Any] = []
 
@@ -370,8 +368,7 @@ def test_closes_from_other_threads_under_load(site: Site) -> None:
     assert mixed == []
     assert [one.socket.fileno() for one in left] == [-1] * threads * rounds
     errors = [event for one in left for event in one.events if event[0] == "error"]
-    # With a GIL a socket may be closed under the handler that is about to use it.
-    assert HAS_NO_GIL is False or errors == []
+    assert errors == []
 
 
 def test_a_close_after_the_loop_has_ended(site: Site) -> None:

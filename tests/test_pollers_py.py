@@ -28,7 +28,7 @@ from poller_cases import (
 )
 from support import needs_poll
 
-from fastcore import _pollers_py
+from fastcore._python import pollers as _pollers_py
 
 LINUX = sys.platform == "linux"
 HAS_KQUEUE = hasattr(select, "kqueue")

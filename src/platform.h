@@ -1,7 +1,7 @@
-/* Small things that the accelerated engine needs of the platform, beside the pollers:
+/* Small things that the compiled engine needs of the platform, beside the pollers:
  * a clock, and socket calls that never block.  Knows nothing of Python. */
-#ifndef FASTCORE_ENGINE_SUPPORT_H
-#define FASTCORE_ENGINE_SUPPORT_H
+#ifndef FASTCORE_PLATFORM_H
+#define FASTCORE_PLATFORM_H
 
 #include <errno.h>
 #include <stddef.h>
@@ -17,19 +17,19 @@
 #endif
 
 #ifdef __VERSION__
-#define ENGINE_COMPILER __VERSION__
+#define PLATFORM_COMPILER __VERSION__
 #else
-#define ENGINE_COMPILER "unknown"
+#define PLATFORM_COMPILER "unknown"
 #endif
 
 #ifdef FASTCORE_HAVE_KQUEUE
-#define ENGINE_KQUEUE "libkqueue"
+#define PLATFORM_KQUEUE "libkqueue"
 #else
-#define ENGINE_KQUEUE ""
+#define PLATFORM_KQUEUE ""
 #endif
 
 /* The clock of time.monotonic(), in seconds. */
-static inline double engine_monotonic(void)
+static inline double platform_monotonic(void)
 {
 #ifdef _WIN32
     LARGE_INTEGER count, frequency;
@@ -47,22 +47,22 @@ static inline double engine_monotonic(void)
  * other to look, after lowering it, at everything that was done before the flag was raised. */
 #ifdef _MSC_VER
 #include <intrin.h>
-static inline int engine_flag_raise(int *flag)
+static inline int platform_flag_raise(int *flag)
 {
     return _InterlockedExchange((volatile long *)flag, 1);
 }
 
-static inline void engine_flag_lower(int *flag)
+static inline void platform_flag_lower(int *flag)
 {
     _InterlockedExchange((volatile long *)flag, 0);
 }
 #else
-static inline int engine_flag_raise(int *flag)
+static inline int platform_flag_raise(int *flag)
 {
     return __atomic_exchange_n(flag, 1, __ATOMIC_SEQ_CST);
 }
 
-static inline void engine_flag_lower(int *flag)
+static inline void platform_flag_lower(int *flag)
 {
     __atomic_exchange_n(flag, 0, __ATOMIC_SEQ_CST);
 }
@@ -71,12 +71,12 @@ static inline void engine_flag_lower(int *flag)
 /* Where a call can be told not to block whatever the socket's mode, it may be made with the GIL
  * held; a socket in blocking mode then still behaves, through the socket object. */
 #if defined(MSG_DONTWAIT) && !defined(_WIN32)
-#define ENGINE_NEVER_BLOCKS 1
+#define PLATFORM_NEVER_BLOCKS 1
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE anyway */
 #endif
 
-static inline ptrdiff_t engine_recv(poller_fd fd, char *buffer, size_t size)
+static inline ptrdiff_t platform_recv(poller_fd fd, char *buffer, size_t size)
 {
     ptrdiff_t got;
     do
@@ -85,7 +85,7 @@ static inline ptrdiff_t engine_recv(poller_fd fd, char *buffer, size_t size)
     return got;
 }
 
-static inline ptrdiff_t engine_send(poller_fd fd, const char *data, size_t size)
+static inline ptrdiff_t platform_send(poller_fd fd, const char *data, size_t size)
 {
     ptrdiff_t sent;
     do
@@ -94,16 +94,16 @@ static inline ptrdiff_t engine_send(poller_fd fd, const char *data, size_t size)
     return sent;
 }
 #else
-#define ENGINE_NEVER_BLOCKS 0
+#define PLATFORM_NEVER_BLOCKS 0
 
-static inline ptrdiff_t engine_recv(poller_fd fd, char *buffer, size_t size)
+static inline ptrdiff_t platform_recv(poller_fd fd, char *buffer, size_t size)
 {
     (void)fd, (void)buffer, (void)size;
     errno = ENOSYS;
     return -1;
 }
 
-static inline ptrdiff_t engine_send(poller_fd fd, const char *data, size_t size)
+static inline ptrdiff_t platform_send(poller_fd fd, const char *data, size_t size)
 {
     (void)fd, (void)data, (void)size;
     errno = ENOSYS;

@@ -1,16 +1,12 @@
-"""What a chat has received and not yet passed on.
+"""What a chat has received and not yet passed on, and how lines are taken off.
 
-The reference of `src/chat.pyx`, which mirrors it name by name and in the same order.  Knows bytes
-and terminators only: no channels, no sockets.
+Knows bytes and terminators only: no channels, no sockets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
-
-# async_chat.push() where that comes to very little: a matter of speed, for C alone.
-push_short: Callable[[Any, Any], bool] | None = None
 
 
 class Received:
@@ -26,9 +22,6 @@ class Received:
         "_begin",  # of the piece that was given out
         "_data",
         "_end",  # of that piece, with its terminator
-        "_held",
-        "_holds",
-        "_joins",  # what hold() was told, None: nothing yet
         "_piece_of",  # the data that these two numbers are about
     )
 
@@ -37,8 +30,6 @@ class Received:
         self._at = 0
         self._piece_of: Any = None
         self._begin = self._end = 0
-        self._joins: bool | None = None
-        self._holds = self._held = False
 
     def __bool__(self) -> bool:
         return self._at < len(self._data)
@@ -57,7 +48,6 @@ class Received:
         """Add what was received."""
         self._data = self.rest() + data if self._at < len(self._data) else data
         self._at = 0
-        self._joins = None
 
     def size(self) -> int:
         """Return how many bytes are there."""
@@ -98,28 +88,4 @@ class Received:
             self._at = self._end
         else:  # changed meanwhile: as much is taken off what is there now
             self._at = min(self._at + self._end - self._begin, len(self._data))
-        left = self._at < len(self._data)
-        self._holds = left and self._joins is True
-        self._held = self._held or self._holds
-        return left
-
-    def undecided(self) -> bool:
-        """Whether nobody has said since the last feed() if answers may wait for further lines."""
-        return self._joins is None
-
-    def hold(self, joins: bool) -> None:
-        """Say whether answers may wait for those to further lines."""
-        self._joins = self._holds = joins
-        self._held = self._held or joins
-
-    def holds(self) -> bool:
-        """Whether answers wait just now."""
-        return self._holds
-
-    def held(self) -> bool:
-        """Whether answers had to wait, and nobody has said since that they were sent."""
-        return self._held
-
-    def release(self) -> None:
-        """Say that no answer waits any longer."""
-        self._holds = self._held = False
+        return self._at < len(self._data)

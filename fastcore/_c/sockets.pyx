@@ -29,10 +29,10 @@ cdef extern from "poller.h" nogil:
     ctypedef int poller_fd
 
 
-cdef extern from "engine_support.h" nogil:
-    Py_ssize_t engine_recv(poller_fd, char *, size_t) noexcept
-    Py_ssize_t engine_send(poller_fd, const char *, size_t) noexcept
-    int ENGINE_NEVER_BLOCKS
+cdef extern from "platform.h" nogil:
+    Py_ssize_t platform_recv(poller_fd, char *, size_t) noexcept
+    Py_ssize_t platform_send(poller_fd, const char *, size_t) noexcept
+    int PLATFORM_NEVER_BLOCKS
 
 
 cdef extern from *:
@@ -101,7 +101,7 @@ cdef bint _look_at_sockets() except -1:
     cdef unsigned int version = socket_type_version(<PyObject *> _socket_class)
     base = _socket_class.__mro__[1]
     cdef bint plain = (
-        ENGINE_NEVER_BLOCKS
+        PLATFORM_NEVER_BLOCKS
         and _socket_fd_is_known
         and base.__module__ == "_socket"
         and _socket_class.recv is base.recv
@@ -138,7 +138,7 @@ def receive(sock, buffer_size):
     """
     cdef Py_ssize_t got
     if type(buffer_size) is int and _is_plain(sock) and 0 < <Py_ssize_t> buffer_size <= SOCKETS_RECEIVED:
-        got = engine_recv(socket_descriptor(<PyObject *> sock), sockets_received, buffer_size)
+        got = platform_recv(socket_descriptor(<PyObject *> sock), sockets_received, buffer_size)
         if got >= 0:
             return PyBytes_FromStringAndSize(sockets_received, got)
         if errno != _wouldblock:
@@ -163,7 +163,7 @@ def transmit(sock, data):
     """
     cdef Py_ssize_t sent
     if type(data) is bytes and _is_plain(sock):
-        sent = engine_send(
+        sent = platform_send(
             socket_descriptor(<PyObject *> sock), PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
         )
         if sent >= 0:

@@ -1,0 +1,51 @@
+"""The types of _python/dispatch.py."""
+
+cimport cython
+
+from .interest cimport Interest, Registration
+from .kernel cimport Kernel, identity, monotonic
+
+cdef int READ, WRITE, URGENT, HANGUP, INVALID, READABLE, WRITABLE, UNKNOWN
+cdef size_t NOBODY
+cdef int LOOK_SHARE, LOOK_ALWAYS
+
+
+@cython.final
+cdef class Mode:
+    cdef readonly bint until_empty
+    cdef readonly bint until_idle
+    cdef readonly bint contained
+    cdef readonly bint disconnect_closes
+
+
+@cython.final
+cdef class Dispatch:
+    cdef Mode mode
+    cdef Interest _interest
+    cdef Kernel _kernel
+    cdef tuple _passed_through
+    cdef object _report
+    cdef list _fired
+    cdef Registration _serving
+    cdef double _look_due
+
+    cdef bint settle(self) except -1
+    cdef bint sweep(self) except -1
+    @cython.locals(
+        writers=list, answers=list, current=list, channels=list,
+        registration=Registration, want=int, position=Py_ssize_t,
+    )
+    cdef list _ask(self, list asked, bint eager)
+    cdef _tell_kernel(self, Registration registration, channel)
+    @cython.locals(acted=bint, ready=list, registration=Registration, interest=Interest)
+    cdef bint _write_now(self, list writers) except -1
+
+    @cython.locals(outer_fired=list, outer_serving=Registration)
+    cdef deliver(self, list fired, int kind)
+    @cython.locals(fired=int, want=int, writing=int)
+    cdef _serve(self, Registration registration, channel)
+    cdef bint _is_current(self, Registration registration, channel) except -1
+    @cython.locals(registration=Registration)
+    cdef end_nested(self)
+    @cython.locals(start=double, end=double, registration=Registration, interest=Interest)
+    cdef look_for_closed(self)

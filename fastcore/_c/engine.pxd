@@ -1,0 +1,68 @@
+"""The types of _python/engine.py."""
+
+cimport cython
+
+from .dispatch cimport Dispatch, Mode
+from .inbox cimport Guard
+from .interest cimport Interest, Registration
+from .kernel cimport Kernel, get_ident, monotonic
+from .timers cimport Handle, Timers
+
+cdef int READ
+cdef double QUIET, SHORTEST_WAIT, STEP_ASIDE, SOON
+cdef long long LOOK_EVERY
+
+
+@cython.final
+cdef class Engine:
+    cdef object __weakref__
+    cdef readonly object map
+    cdef readonly str poller
+    cdef readonly bint closed
+    cdef bint exposed
+    cdef public int signals
+    cdef Kernel _kernel
+    cdef Guard _guard
+    cdef Interest _interest
+    cdef Dispatch _dispatch
+    cdef Timers _timers
+    cdef tuple _passed_through
+    cdef object _report
+    cdef bint _stopping
+    cdef long long _turns
+    cdef long long _events
+
+    @cython.locals(nested=bint)
+    cpdef drive(self, Mode mode, double timeout, double count)
+    @cython.locals(outer_mode=Mode, outer_stops=bint, dispatch=Dispatch, turns=cython.longlong)
+    cdef _drive(self, Mode mode, double timeout, double count, bint nested)
+    @cython.locals(acted=bint, fired=list)
+    cdef bint _turn(self, double timeout, bint counted) except -1
+    @cython.locals(mode=Mode)
+    cdef bint _is_done(self) except -1
+    cdef bint _ask_and_write(self) except -1
+    @cython.locals(fired=list)
+    cdef list _wait(self, double timeout, bint at_once)
+    @cython.locals(now=double, deadline=double, sweep=double, due=double, fired=list)
+    cdef list _wait_for_what_is_due(self, double timeout)
+
+    cpdef attach(self, key, channel)
+    cpdef detach(self, key)
+    cpdef touch(self, key, channel)
+    cpdef pause(self, key, channel, double seconds)
+    @cython.locals(registration=Registration)
+    cpdef _pause(self, key, channel, double seconds)
+
+    cpdef Handle call_soon(self, callback, tuple args)
+    cpdef Handle call_later(self, double delay, callback, tuple args)
+    cpdef Handle call_at(self, double when, callback, tuple args)
+    cpdef Handle call_every(self, double interval, callback, tuple args)
+    @cython.locals(handle=Handle)
+    cdef Handle _call_at(self, double when, double interval, callback, tuple args)
+    cdef Handle _handle(self, double when, double interval, callback, tuple args)
+    @cython.locals(handle=Handle, args=tuple)
+    cdef _call_ready(self)
+
+    cpdef bint has_pending(self) except -1
+    @cython.locals(deadline=double)
+    cpdef next_deadline(self)

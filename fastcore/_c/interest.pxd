@@ -1,0 +1,63 @@
+"""The types of _python/interest.py."""
+
+cimport cython
+
+from .kernel cimport Kernel, Watched, identity, monotonic
+
+cdef size_t NOBODY
+cdef Py_ssize_t SWEEP_ALWAYS
+cdef double SWEEP_SHARE, SWEEP_PAUSE
+
+
+@cython.final
+@cython.no_gc
+cdef class Registration(Watched):
+    cdef object key
+    cdef size_t identity
+    cdef bint dirty
+    cdef bint paused
+
+
+@cython.final
+cdef class Interest:
+    cdef object map
+    cdef object look_up
+    cdef Kernel kernel
+    cdef bint strict
+    cdef dict registrations
+    cdef list dirty
+    cdef long long sweeps
+    cdef bint sweep_wanted
+    cdef double sweep_due
+    cdef double _sweep_began
+
+    @cython.locals(registration=Registration)
+    cpdef attach(self, key, channel)
+    @cython.locals(known=Registration)
+    cpdef detach(self, key)
+    @cython.locals(known=Registration)
+    cpdef touch(self, key, channel)
+    @cython.locals(known=Registration)
+    cdef Registration pause(self, key, channel)
+    cpdef resume(self, Registration registration)
+    cdef mark(self, Registration registration)
+    cdef drop(self, Registration registration)
+    @cython.locals(registration=Registration)
+    cdef drop_all(self)
+    @cython.locals(registration=Registration)
+    cdef forget_dropped(self)
+    @cython.locals(known=Registration, registration=Registration)
+    cdef reconcile(self)
+
+    cdef bint is_clean(self) except -1
+    cdef list take_dirty(self)
+    cdef bint is_sweep_due(self) except -1
+    cdef list begin_sweep(self)
+    @cython.locals(now=double)
+    cdef end_sweep(self)
+    cdef double next_sweep(self) except? -1
+
+    @cython.locals(channels=list, registration=Registration)
+    cdef list channels_to_ask(self, list asked, list asked_now)
+    cdef _replace(self, Registration registration, channel)
+    cdef tell(self, Registration registration)

@@ -1,0 +1,50 @@
+"""The types of kernel.pyx, for the modules that are compiled against it."""
+
+
+cpdef double monotonic() noexcept
+cpdef unsigned long get_ident() noexcept
+cpdef size_t identity(object thing) noexcept
+
+
+cdef class Watched:
+    cdef public Py_ssize_t fd
+    cdef unsigned int generation
+    cdef public unsigned char want
+    cdef public unsigned char registered
+    cdef public unsigned char fired
+
+
+cdef class Kernel:
+    cdef readonly bint woken
+    cdef readonly long long changes
+    cdef object __weakref__
+    cdef const void *_kind
+    cdef void *_poller
+    cdef list _pair
+    cdef object _close_pair
+    cdef int _wake_pending
+    cdef int _contended
+    cdef unsigned int _generation
+    cdef list _watched
+    cdef list _lost
+
+    cpdef int set(self, Watched watched, int interest) except -1
+    cpdef list wait(self, double seconds)
+    cpdef list ready_now(self, list asked)
+    cpdef bint is_readable(self, Py_ssize_t fd) except -1
+    cpdef bint is_closed(self, Watched watched) except -1
+    cpdef int wake(self) except -1
+    cpdef bint is_woken(self) noexcept
+    cpdef int open(self) except -1
+    cpdef int close(self) except -1
+    cpdef int after_fork(self) except -1
+
+    cdef int _forget(self, Watched watched) except -1
+    cdef int _keep(self, Watched watched) except -1
+    cdef int _wait(self, long long nanoseconds, void *events) except -1
+    cdef Watched _find(self, void *event)
+    cdef int _open_pair(self) except -1
+    cdef int _watch_again(self, void *made, Watched one, bint lost) except -1
+    cdef int _give_back(self) except -1
+    cdef int _renew(self) except -1
+    cdef int _take_wakeups(self) except -1

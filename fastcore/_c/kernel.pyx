@@ -1,0 +1,448 @@
+# cython: freethreading_compatible=True
+"""The seam between the engine and the system: what is ready, what time it is, which thread this is.
+
+The twin of `_python/kernel.py`, which says what each method promises; one test holds both.  Over
+the pollers of src/poller.h, which give each event back with the token of its registration: an index
+(the descriptor) and a generation, which tells a stranger under the same number apart.  Knows
+descriptors and the interest in them; must not know channels, maps or why anybody waits.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.ref cimport Py_INCREF
+from libc.errno cimport EBADF, EINTR, ERANGE, errno
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t, uint32_t
+
+import os
+import socket
+import weakref
+
+
+cdef extern from "poller.h" nogil:
+    ctypedef int poller_fd
+    enum:
+        POLLER_READ
+        POLLER_INVALID
+    ctypedef struct poller_token:
+        uint32_t index
+        uint32_t generation
+    ctypedef struct poller_event:
+        poller_token token
+        int mask
+    ctypedef struct poller:
+        pass
+    ctypedef struct poller_kind:
+        const char *name
+        poller *(*open)() noexcept nogil
+        void (*close)(poller *) noexcept nogil
+        int (*set)(poller *, poller_fd, poller_token, int, int) noexcept nogil
+        int (*wait)(poller *, int64_t, poller_event *, int) noexcept nogil
+        int (*fileno)(poller *) noexcept nogil
+    ctypedef struct poller_query:
+        poller_fd fd
+        int mask
+    const poller_kind **poller_kinds
+    const poller_kind *poller_find(const char *)
+    int poller_query_now(poller_query *, int) noexcept
+
+
+cdef extern from "platform.h" nogil:
+    double platform_monotonic()
+    bint platform_flag_raise(int *)
+    void platform_flag_lower(int *)
+    const char *PLATFORM_COMPILER
+    const char *PLATFORM_KQUEUE
+
+
+cdef extern from *:
+    """
+    #ifdef Py_GIL_DISABLED
+    #define KERNEL_HAS_NO_GIL 1
+    #else
+    #define KERNEL_HAS_NO_GIL 0
+    #endif
+    """
+    bint KERNEL_HAS_NO_GIL
+    unsigned long CYTHON_HEX_VERSION
+
+
+name = "c"
+
+build_info = {
+    "cython": f"{CYTHON_HEX_VERSION >> 24}.{CYTHON_HEX_VERSION >> 16 & 255}.{CYTHON_HEX_VERSION >> 8 & 255}",
+    "compiler": (<bytes> PLATFORM_COMPILER).decode(),
+    "kqueue": (<bytes> PLATFORM_KQUEUE).decode(),
+}
+
+# No descriptor is larger: on Windows it is as wide as a pointer, but its tables are not.
+LARGEST = 2**31 - 1
+
+cdef enum:
+    BATCH = 256  # how many events one wait takes at most
+
+# Where the GIL took longer than CONTENTION (seconds) to come back, a thread computes beside the
+# loop, and each time that the loop lets go of the GIL costs it a whole switch interval: a few
+# events, then 5 ms of nothing.  So it first waits HOLD (ns) with the GIL, and lets go when that
+# brought nothing.  The other thread loses at most that, and takes the GIL by itself after each
+# switch interval as from any other thread.
+cdef double CONTENTION = 0.001
+cdef enum:
+    HOLD = 200000
+    CONTENDED = 256  # waits until it is measured anew
+
+
+cpdef double monotonic() noexcept:
+    """Return the clock of time.monotonic(), in seconds."""
+    return platform_monotonic()
+
+
+cpdef unsigned long get_ident() noexcept:
+    """Return the identity of this thread."""
+    return PyThread_get_thread_ident()
+
+
+cpdef size_t identity(object thing) noexcept:
+    """Return the number that tells one object from all others while it lives."""
+    return <size_t> <void *> thing
+
+
+def pollers():
+    """Return the names of the pollers this platform has, best first."""
+    names = []
+    cdef int position = 0
+    while poller_kinds[position] != NULL:
+        names.append((<bytes> poller_kinds[position].name).decode())
+        position += 1
+    return tuple(names)
+
+
+cdef class Watched:
+    """A descriptor and the interest in it; what a kernel is told of, and what it reports.
+
+    `want` is the interest asked for, `registered` what the kernel's set holds, `fired` what the
+    last wait found: masks of _codes.py.  Extended by those who watch.
+    """
+
+
+@cython.final
+cdef class Kernel:
+    """A set of watched descriptors, and the wait for what happens to them.
+
+    It opens what it needs of the system when it is first used, and opens it anew where that is
+    called for: after close(), after a fork, and when a file that is no longer watched goes on
+    firing.  One thread at a time may use it, but for wake().
+    """
+
+    def __cinit__(self, str poller):
+        self._kind = poller_find(poller.encode())
+        if self._kind == NULL:
+            raise ValueError(f"no poller {poller!r} here; there are: {', '.join(pollers())}")
+        self._pair = []
+        self._watched = []
+        self._lost = []
+
+    def __dealloc__(self):
+        if self._poller != NULL:
+            (<poller_kind *> self._kind).close(<poller *> self._poller)
+
+    cpdef int set(self, Watched watched, int interest) except -1:
+        """Tell the kernel of the interest in a descriptor (READ, WRITE; 0 is none).
+
+        Raises OSError where the kernel refuses it, which is then not watched at all: EBADF for a
+        closed descriptor, ERANGE for one that the poller cannot hold.
+        """
+        cdef int number = EBADF, old = watched.registered
+        cdef poller_token token
+        if interest and self._poller == NULL:
+            self.open()
+        self.changes += 1
+        if old == 0:
+            self._generation += 1
+            watched.generation = self._generation
+        token.index, token.generation = <uint32_t> watched.fd, watched.generation
+        if watched.fd >= 0 and self._poller != NULL:
+            number = (<poller_kind *> self._kind).set(
+                <poller *> self._poller, <poller_fd> watched.fd, token, old, interest
+            )
+        if interest == 0 or number != 0:
+            watched.registered = 0
+            self._forget(watched)
+            if interest:
+                raise _refusal(number, watched.fd)
+            return 0  # it may be closed: the kernel has forgotten it
+        watched.registered = <unsigned char> interest
+        return self._keep(watched)
+
+    cdef int _keep(self, Watched watched) except -1:
+        cdef Py_ssize_t more = watched.fd + 1 - len(self._watched)
+        if more > 0:
+            self._watched.extend([None] * more)
+        self._watched[watched.fd] = watched
+        return 0
+
+    cdef int _forget(self, Watched watched) except -1:
+        if 0 <= watched.fd < len(self._watched) and self._watched[watched.fd] is watched:
+            self._watched[watched.fd] = None
+        return 0
+
+    cpdef list wait(self, double seconds):
+        """Wait at most that long for something to happen; return what did, with its `fired`."""
+        cdef poller_event events[BATCH]
+        cdef int64_t nanoseconds = -1
+        cdef int count, position, taken = 0
+        cdef Watched one
+        cdef list fired
+        cdef bint strangers = False
+        self.woken = False
+        if self._poller == NULL:
+            self.open()
+        if self._wake_pending or seconds <= 0:
+            nanoseconds = 0
+        elif seconds != INFINITY:
+            nanoseconds = <int64_t> (min(seconds, 1e9) * 1e9)
+        count = self._wait(nanoseconds, events)
+        fired = PyList_New(count)
+        for position in range(count):
+            one = self._find(&events[position])
+            if one is not None:
+                one.fired = <unsigned char> events[position].mask
+                Py_INCREF(one)
+                PyList_SET_ITEM(fired, taken, one)
+                taken += 1
+            elif events[position].token.generation == 0:
+                self._take_wakeups()
+            else:
+                strangers = True
+        if taken < count:
+            for position in range(taken, count):  # a list has no empty places
+                Py_INCREF(None)
+                PyList_SET_ITEM(fired, position, None)
+            del fired[taken:]
+            if strangers:
+                # A file that is no longer watched goes on firing: only a new set is rid of it.
+                self._renew()
+        if self._lost:
+            fired += self._lost
+            self._lost.clear()
+        if self._wake_pending:
+            self._take_wakeups()
+        return fired
+
+    cdef Watched _find(self, void *event):
+        cdef poller_token token = (<poller_event *> event).token
+        cdef Watched found
+        if token.index >= <size_t> len(self._watched):
+            return None
+        found = <Watched> self._watched[token.index]
+        if found is None or found.generation != token.generation:
+            return None
+        return found
+
+    cdef int _wait(self, long long nanoseconds, void *events) except -1:
+        """Have the poller wait, with the GIL or without it; return how many events there are."""
+        cdef const poller_kind *kind = <const poller_kind *> self._kind
+        cdef poller *set = <poller *> self._poller
+        cdef int count = 0, failure = 0
+        cdef double done
+        if nanoseconds == 0 and not KERNEL_HAS_NO_GIL:
+            # It does not block, and handing the GIL over costs more than the call.
+            count = kind.wait(set, 0, <poller_event *> events, BATCH)
+            failure = errno
+        else:
+            if self._contended:
+                self._contended -= 1
+                count = kind.wait(
+                    set,
+                    HOLD if nanoseconds < 0 else min(nanoseconds, <long long> HOLD),
+                    <poller_event *> events,
+                    BATCH,
+                )
+                failure = errno
+            if count == 0:
+                with nogil:
+                    count = kind.wait(set, nanoseconds, <poller_event *> events, BATCH)
+                    failure = errno
+                    done = platform_monotonic()
+                if not KERNEL_HAS_NO_GIL and platform_monotonic() - done > CONTENTION:
+                    self._contended = CONTENDED
+        if count < 0:
+            if failure != EINTR:
+                raise OSError(failure, os.strerror(failure))
+            PyErr_CheckSignals()
+            return 0
+        return count
+
+    cpdef list ready_now(self, list asked):
+        """Return those to which what they want can happen at once, with its `fired`."""
+        cdef poller_query queries[BATCH]
+        cdef Py_ssize_t first, position, count
+        cdef Watched one
+        cdef list ready = []
+        for first in range(0, len(asked), BATCH):
+            count = min(<Py_ssize_t> BATCH, len(asked) - first)
+            for position in range(count):
+                one = <Watched> asked[first + position]
+                queries[position].fd = <poller_fd> one.fd
+                queries[position].mask = one.want
+            if poller_query_now(queries, <int> count) < 0:
+                continue  # none is ready now: they are watched instead
+            for position in range(count):
+                if queries[position].mask:
+                    one = <Watched> asked[first + position]
+                    one.fired = <unsigned char> queries[position].mask
+                    ready.append(one)
+        return ready
+
+    cpdef bint is_readable(self, Py_ssize_t fd) except -1:
+        """Whether that descriptor can be read just now."""
+        cdef poller_query query
+        query.fd, query.mask = <poller_fd> fd, POLLER_READ
+        return poller_query_now(&query, 1) > 0 and query.mask & POLLER_READ != 0
+
+    cpdef bint is_closed(self, Watched watched) except -1:
+        """Whether that descriptor is closed."""
+        cdef poller_query query
+        query.fd, query.mask = <poller_fd> watched.fd, POLLER_READ
+        return poller_query_now(&query, 1) < 0 or query.mask & POLLER_INVALID != 0
+
+    cpdef int wake(self) except -1:
+        """End a wait, or the next one; from any thread or signal handler."""
+        if platform_flag_raise(&self._wake_pending):
+            return 0
+        try:
+            self._pair[1].send(b"\0")
+        except (IndexError, OSError):
+            pass  # not open, or just closed: nobody waits; full: it wakes anyway
+        return 0
+
+    cpdef bint is_woken(self) noexcept:
+        """Whether the next wait will end at once, because of wake()."""
+        return self._wake_pending != 0
+
+    def wake_fileno(self):
+        """Return the descriptor to which a byte is written that ends a wait, as signals do."""
+        self.open()
+        return self._pair[1].fileno()
+
+    def fileno(self):
+        """Return the descriptor of the kernel's set, or -1 where the poller has none."""
+        self.open()
+        return (<poller_kind *> self._kind).fileno(<poller *> self._poller)
+
+    cpdef int open(self) except -1:
+        """Have all that a wait needs; does nothing where it is there."""
+        cdef const poller_kind *kind = <const poller_kind *> self._kind
+        cdef poller *made
+        cdef poller_token token
+        cdef int number
+        if not self._pair:
+            self._open_pair()
+        if self._poller != NULL:
+            return 0
+        made = kind.open()
+        if made == NULL:
+            PyErr_SetFromErrno(OSError)
+        try:
+            receiver = self._pair[0].fileno()
+            token.index, token.generation = receiver, 0
+            number = kind.set(made, <poller_fd> <Py_ssize_t> receiver, token, 0, POLLER_READ)
+            if number:
+                raise OSError(number, os.strerror(number))
+            own = [sock.fileno() for sock in self._pair]
+            for one in list(self._watched):
+                if one is not None:
+                    self._watch_again(made, <Watched> one, (<Watched> one).fd in own)
+        except BaseException:
+            kind.close(made)
+            raise
+        self._poller = made
+        return 0
+
+    cdef int _open_pair(self) except -1:
+        receiver, sender = pair = socket.socketpair()
+        receiver.setblocking(False)
+        sender.setblocking(False)
+        self._close_pair = weakref.finalize(self, _close_all, list(pair))
+        self._close_pair.atexit = False
+        self._pair.extend(pair)
+        if self._wake_pending:
+            sender.send(b"\0")  # asked for while nothing was open
+        return 0
+
+    cdef int _watch_again(self, void *made, Watched one, bint lost) except -1:
+        """Put it into a new set; `lost`: it was closed, and its number given to us."""
+        cdef poller_token token
+        cdef int number = EBADF
+        token.index, token.generation = <uint32_t> one.fd, one.generation
+        if not lost:
+            number = (<poller_kind *> self._kind).set(
+                <poller *> made, <poller_fd> one.fd, token, 0, one.registered
+            )
+        if number == 0:
+            return 0
+        if number != EBADF:
+            raise OSError(number, os.strerror(number))
+        self._forget(one)
+        one.registered, one.fired = 0, POLLER_INVALID
+        self._lost.append(one)
+        return 0
+
+    cpdef int close(self) except -1:
+        """Give all back to the system and forget who was watched; may be used again."""
+        self._give_back()
+        for one in self._watched:
+            if one is not None:
+                (<Watched> one).registered = 0
+        self._watched.clear()
+        self._lost.clear()
+        return 0
+
+    cpdef int after_fork(self) except -1:
+        """In a child: leave the parent's set and wake-ups alone; what is watched stays watched."""
+        self._give_back()
+        platform_flag_lower(&self._wake_pending)
+        return 0
+
+    cdef int _give_back(self) except -1:
+        if self._poller != NULL:
+            (<poller_kind *> self._kind).close(<poller *> self._poller)
+            self._poller = NULL
+        if self._pair:
+            self._pair.clear()
+            self._close_pair()
+        return 0
+
+    cdef int _renew(self) except -1:
+        if self._poller != NULL:
+            (<poller_kind *> self._kind).close(<poller *> self._poller)
+            self._poller = NULL
+        return self.open()
+
+    cdef int _take_wakeups(self) except -1:
+        if self._pair:
+            try:
+                while len(self._pair[0].recv(4096)) == 4096:
+                    pass
+            except OSError:
+                pass
+        platform_flag_lower(&self._wake_pending)
+        self.woken = True
+        PyErr_CheckSignals()  # a signal woke us, perhaps, and no Python code runs its handler
+        return 0
+
+
+def _refusal(int number, fd):
+    """Return the error of a descriptor that the poller does not take."""
+    if number == ERANGE:
+        return OSError(
+            number, f"descriptor {fd} is beyond what select() can hold; use another poller"
+        )
+    return OSError(number, os.strerror(number))
+
+
+def _close_all(sockets):
+    for one in sockets:
+        one.close()

@@ -1,0 +1,94 @@
+"""How channels are asked and called, in bytecode, by either engine.
+
+Never compiled: since 3.11 the interpreter looks an attribute up, and calls a method that is written
+in Python, for a third of what the same costs from C.  Each look-up stands in the `try` of its call,
+so that what either raises takes the same way.  Knows only the names of a channel's methods; which
+channels are called, and what an exception means, is the engine's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from ._codes import READ, WRITE
+
+UNKNOWN = -1  # the answer of a channel whose predicate raised
+
+
+class Judge(Protocol):
+    """Decides what becomes of an exception, while that is active."""
+
+    def failed(self, channel: Any, error: BaseException) -> bool:
+        """Tell the channel of what its handler raised; False: it is to leave the loop."""
+        ...
+
+    def failed_to_answer(self, channel: Any, error: BaseException) -> bool:
+        """Tell the channel of what its predicate raised; False: it is to leave the loop."""
+        ...
+
+
+def ask(channels: Iterable[Any], answers: list[int], judge: Judge) -> None:
+    """Append to `answers` what each channel wants, asked in the order of the standard loop."""
+    for channel in channels:
+        try:
+            want = READ if channel.readable() else 0
+            if channel.writable() and not channel.accepting:
+                want |= WRITE
+        except BaseException as error:
+            if not judge.failed_to_answer(channel, error):
+                raise
+            want = UNKNOWN
+        answers.append(want)
+
+
+def tell_readable(channels: Iterable[Any], judge: Judge) -> None:
+    """Call the read handler of each channel that still wants to read."""
+    for channel in channels:
+        try:
+            wants = channel.readable()
+        except BaseException as error:
+            if not judge.failed_to_answer(channel, error):
+                raise
+            continue
+        if wants:
+            try:
+                channel.handle_read_event()
+            except BaseException as error:
+                if not judge.failed(channel, error):
+                    raise
+
+
+def tell_writable(channels: Iterable[Any], judge: Judge) -> None:
+    """Call the write handler of each channel that still wants to write."""
+    for channel in channels:
+        try:
+            wants = channel.writable()
+        except BaseException as error:
+            if not judge.failed_to_answer(channel, error):
+                raise
+            continue
+        if wants:
+            try:
+                channel.handle_write_event()
+            except BaseException as error:
+                if not judge.failed(channel, error):
+                    raise
+
+
+def tell_urgent(channel: Any, judge: Judge) -> None:
+    """Call the handler for urgent data."""
+    try:
+        channel.handle_expt_event()
+    except BaseException as error:
+        if not judge.failed(channel, error):
+            raise
+
+
+def tell_closed(channel: Any, judge: Judge) -> None:
+    """Call the handler for the end of the connection."""
+    try:
+        channel.handle_close()
+    except BaseException as error:
+        if not judge.failed(channel, error):
+            raise

@@ -1,0 +1,277 @@
+"""Dispatch: questions to channels, what happened told to them, and where their exceptions go.
+
+Knows channels by the names of their methods, their interest, and the kernel; must not know turns,
+timers or threads.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from errno import EBADF
+from typing import Any
+
+from .._calls import UNKNOWN, ask, tell_closed, tell_readable, tell_urgent, tell_writable
+from .._codes import (
+    DISCONNECTED,
+    EXHAUSTED,
+    HANGUP,
+    INVALID,
+    NOBODY,
+    READ,
+    READABLE,
+    URGENT,
+    WRITABLE,
+    WRITE,
+)
+from .inbox import Report
+from .interest import Interest, Registration
+from .kernel import Kernel, identity, monotonic
+
+# The look for sockets that were closed by others takes one part in LOOK_SHARE of the time at most,
+# where there are more than LOOK_ALWAYS channels.
+LOOK_SHARE = 100
+LOOK_ALWAYS = 16
+
+_socket_class = socket.socket
+
+
+class Mode:
+    """How a loop is driven: what ends it, and where exceptions go.
+
+    `until_empty`: it ends when the map is empty; `until_idle`: when there is no timer, callback or
+    signal handler either.  `contained`: what predicates and error handlers raise stays in the loop,
+    where it is reported.  `disconnect_closes`: a lost connection is handle_close()'s business, not
+    handle_error()'s.
+    """
+
+    __slots__ = ("contained", "disconnect_closes", "until_empty", "until_idle")
+
+    def __init__(
+        self,
+        *,
+        until_empty: bool = False,
+        until_idle: bool = False,
+        contained: bool = False,
+        disconnect_closes: bool = False,
+    ) -> None:
+        self.until_empty = until_empty
+        self.until_idle = until_idle
+        self.contained = contained
+        self.disconnect_closes = disconnect_closes
+
+
+class Dispatch:
+    """Asks the channels of one map, and calls their handlers."""
+
+    def __init__(
+        self,
+        interest: Interest,
+        kernel: Kernel,
+        passed_through: tuple[type[BaseException], ...],
+        report: Report,
+    ) -> None:
+        self.mode: Mode = Mode()
+        self._interest = interest
+        self._kernel = kernel
+        self._passed_through = passed_through
+        self._report = report
+        self._fired: list[Any] = []  # what is being delivered
+        self._serving: Registration | None = None  # whose handler runs
+        self._look_due = 0.0
+
+    # -- questions, and writes at once ---------------------------------------------------------
+
+    def settle(self) -> bool:
+        """Bring the kernel in line with all that is dirty; return whether a handler ran."""
+        if self._interest.is_clean():
+            return False
+        return self._write_now(self._ask(self._interest.take_dirty(), True))
+
+    def sweep(self) -> bool:
+        """Ask every channel; return whether a handler ran."""
+        writers = self._ask(self._interest.begin_sweep(), True)
+        if not self._interest.is_clean():  # entries of the map that others replaced
+            writers += self._ask(self._interest.take_dirty(), True)
+        self._interest.end_sweep()
+        return self._write_now(writers)
+
+    def _ask(self, asked: list[Registration], eager: bool) -> list[Registration]:
+        """Ask channels what they want, and tell the kernel.
+
+        With `eager`, those that came to want to write are not told but returned.
+        """
+        writers: list[Registration] = []
+        answers: list[int] = []
+        current: list[Registration] = []
+        try:
+            channels = self._interest.channels_to_ask(asked, current)
+            ask(channels, answers, self)
+            position = 0
+            for registration in current:
+                want = answers[position]
+                if registration.identity == NOBODY or want == UNKNOWN:
+                    pass  # somebody's answer has closed it, or it could not answer
+                else:
+                    registration.want = want
+                    if want != registration.registered:
+                        if eager and want & WRITE & ~registration.registered and registration.fd >= 0:
+                            writers.append(registration)
+                        else:
+                            self._tell_kernel(registration, channels[position])
+                position += 1
+        except BaseException:
+            # Nobody may be forgotten because one channel cannot answer.
+            for registration in asked:
+                self._interest.mark(registration)
+            raise
+        return writers
+
+    def _tell_kernel(self, registration: Registration, channel: Any) -> None:
+        """Tell the kernel what the channel wants, and the channel if it may not have that."""
+        try:
+            self._interest.tell(registration)
+        except OSError as error:
+            if error.errno == EBADF:
+                tell_closed(channel, self)
+            elif not self.failed(channel, error):
+                raise
+
+    def _write_now(self, writers: list[Registration]) -> bool:
+        """Let those write at once that can; return whether a handler ran.
+
+        Only a channel that really cannot write enters the kernel's write set: that saves two
+        system calls and one turn for each message of a server that answers.
+        """
+        if not writers:
+            return False
+        interest = self._interest
+        acted = False
+        try:
+            ready = self._kernel.ready_now(writers)
+            if ready:
+                acted = True
+                self.deliver(ready, WRITE)
+        finally:
+            for registration in writers:
+                interest.mark(registration)
+        self._ask(interest.take_dirty(), False)
+        return acted
+
+    # -- delivery ------------------------------------------------------------------------------
+
+    def deliver(self, fired: list[Any], kind: int) -> None:
+        """Call the handlers of those to which something happened; mostly just `kind` of it."""
+        outer_fired, outer_serving = self._fired, self._serving
+        self._fired = fired
+        try:
+            if kind == READ:
+                tell_readable(self._due(kind), self)
+            else:
+                tell_writable(self._due(kind), self)
+        finally:
+            self._fired, self._serving = outer_fired, outer_serving
+
+    def _due(self, kind: int) -> Iterator[Any]:
+        """Give out the channels to which just `kind` happened, each when it is its turn.
+
+        To all others their handlers are called here.  Nobody hears what is not for him: the map
+        must still hold the very object that was watched.  A nested loop clears the list.
+        """
+        dirty, look_up = self._interest.dirty, self._interest.look_up
+        for self._serving in self._fired:
+            if not self._serving.dirty:
+                self._serving.dirty = True
+                dirty.append(self._serving)
+            channel = look_up(self._serving.key)
+            if identity(channel) != self._serving.identity:
+                continue
+            if self._serving.fired == kind and self._serving.want & kind:
+                yield channel
+            else:
+                self._serve(self._serving, channel)
+
+    def _serve(self, registration: Registration, channel: Any) -> None:
+        """Call the handlers of one channel: read, write, urgent data, end."""
+        fired, want = registration.fired, registration.want
+        one = (channel,)
+        writing = fired & WRITABLE and want & WRITE
+        if fired & READABLE and want & READ:
+            tell_readable(one, self)
+            if not self._is_current(registration, channel):
+                return
+        elif fired & HANGUP and want & WRITE:
+            writing = WRITE  # nobody reads here: only a write can meet the end
+        if writing:
+            tell_writable(one, self)
+        if fired & (URGENT | INVALID) and self._is_current(registration, channel):
+            if fired & INVALID:
+                tell_closed(channel, self)
+            elif want:
+                tell_urgent(channel, self)
+
+    def _is_current(self, registration: Registration, channel: Any) -> bool:
+        """Whether the map still holds the very object that was watched."""
+        return (
+            registration.identity == identity(channel)
+            and self._interest.look_up(registration.key) is channel
+        )
+
+    def end_nested(self) -> None:
+        """Let the turn around a nested loop go on: it may have taken what that has to deliver."""
+        # Readiness is level-triggered: what still holds is reported again.
+        for registration in self._fired:
+            self._interest.mark(registration)
+        self._fired.clear()
+
+    def look_for_closed(self) -> None:
+        """Close the channels whose socket was closed by others.
+
+        epoll and kqueue forget such a descriptor silently.  Looked for when nothing happens, and
+        now and then.  (One that was only detached from its socket object is still open.)
+        """
+        start = monotonic()
+        if start < self._look_due:
+            return
+        interest = self._interest
+        for registration in list(interest.registrations.values()):
+            channel = interest.look_up(registration.key)
+            sock = getattr(channel, "socket", None)
+            if type(sock) is not _socket_class or sock.fileno() >= 0:
+                continue
+            if registration.paused or identity(channel) != registration.identity:
+                continue
+            if self._kernel.is_closed(registration):
+                registration.paused = True
+                interest.mark(registration)
+                tell_closed(channel, self)
+        if len(interest.registrations) > LOOK_ALWAYS:
+            end = monotonic()
+            self._look_due = end + (end - start) * LOOK_SHARE
+
+    # -- exceptions ----------------------------------------------------------------------------
+
+    def failed_to_answer(self, channel: Any, error: BaseException) -> bool:
+        """Tell the channel of what its predicate raised; False: it is to leave the loop."""
+        return self.mode.contained and self.failed(channel, error)
+
+    def failed(self, channel: Any, error: BaseException) -> bool:
+        """Tell the channel of its exception, while that is active; False: it leaves the loop."""
+        if isinstance(error, self._passed_through):
+            return False
+        closes = False
+        if isinstance(error, OSError):
+            serving = self._serving
+            if serving is not None and serving.paused and error.errno in EXHAUSTED:
+                return True  # accept() has seen to it
+            closes = self.mode.disconnect_closes and error.errno in DISCONNECTED
+        if not self.mode.contained:
+            (channel.handle_close if closes else channel.handle_error)()
+            return True
+        try:
+            (channel.handle_close if closes else channel.handle_error)()
+        except self._passed_through:
+            raise
+        except BaseException as failure:
+            self._report(failure, channel, "a channel's handler raised")
+        return True

@@ -1,0 +1,276 @@
+"""The seam between the engine and the system: what is ready, what time it is, which thread this is.
+
+The twin of `_c/kernel.pyx`, which says the same over the pollers in C; one test holds both.  Knows
+descriptors and the interest in them; must not know channels, maps or why anybody waits.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import weakref
+from collections.abc import Sequence
+from math import inf
+from threading import get_ident as get_ident  # for those who import it from here
+from time import monotonic as monotonic
+from typing import TypeVar
+
+from .. import _codes
+from . import pollers as _pollers
+from .pollers import LARGEST as LARGEST
+
+name = "python"
+build_info: dict[str, str] = {}
+
+READ, INVALID = _codes.READ, _codes.INVALID
+
+# The number that tells one object from all others while it lives.
+identity = id
+
+
+def pollers() -> tuple[str, ...]:
+    """Return the names of the pollers this platform has, best first."""
+    return tuple(_pollers.kinds)
+
+
+class Watched:
+    """A descriptor and the interest in it; what a kernel is told of, and what it reports.
+
+    `want` is the interest asked for, `registered` what the kernel's set holds, `fired` what the
+    last wait found: masks of _codes.py.  Extended by those who watch.
+    """
+
+    __slots__ = ("fd", "fired", "registered", "want")
+
+    fd: int
+    want: int
+    registered: int
+    fired: int
+
+
+_Watched = TypeVar("_Watched", bound=Watched)
+
+
+class Kernel:
+    """A set of watched descriptors, and the wait for what happens to them.
+
+    It opens what it needs of the system when it is first used, and opens it anew where that is
+    called for: after close(), after a fork, and when a file that is no longer watched goes on
+    firing.  One thread at a time may use it, but for wake().
+    """
+
+    # Whether wake() or a signal ended the last wait.
+    woken: bool = False
+
+    def __init__(self, poller: str) -> None:
+        if poller not in _pollers.kinds:
+            raise ValueError(f"no poller {poller!r} here; there are: {', '.join(pollers())}")
+        self.changes = 0  # how often the kernel's set was changed
+        self._kind = _pollers.kinds[poller]
+        self._poller: _pollers.Poller | None = None
+        self._pair: list[socket.socket] = []  # receiver and sender of wake-ups, while open
+        self._close_pair: weakref.finalize[[list[socket.socket]], Kernel] | None = None
+        self._wake_pending = False
+        self._watched: dict[int, Watched] = {}
+        self._lost: list[Watched] = []  # found closed while the set was made anew
+
+    def set(self, watched: Watched, interest: int) -> None:
+        """Tell the kernel of the interest in a descriptor (READ, WRITE; 0 is none).
+
+        Raises OSError where the kernel refuses it, which is then not watched at all: EBADF for a
+        closed descriptor, ERANGE for one that the poller cannot hold.
+        """
+        fd, old = watched.fd, watched.registered
+        if interest and self._poller is None:
+            self.open()
+        self.changes += 1
+        watched.registered = 0
+        if not interest:
+            self._forget(watched)
+            if self._poller is not None:
+                try:
+                    self._poller.set(fd, old, 0)
+                except OSError:
+                    pass  # it is closed: the kernel has forgotten it
+            return
+        assert self._poller is not None
+        try:
+            if fd < 0:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            self._poller.set(fd, old, interest)
+        except BaseException:
+            self._forget(watched)
+            raise
+        watched.registered = interest
+        self._watched[fd] = watched
+
+    def _forget(self, watched: Watched) -> None:
+        if self._watched.get(watched.fd) is watched:
+            del self._watched[watched.fd]
+
+    def wait(self, seconds: float) -> list[Watched]:
+        """Wait at most that long for something to happen; return what did, with its `fired`."""
+        self.woken = False
+        if self._poller is None:
+            self.open()
+        assert self._poller is not None
+        if self._wake_pending:
+            seconds = 0.0
+        changes = self.changes
+        events = self._poller.wait(None if seconds == inf else seconds)
+        fired: list[Watched] = []
+        # Where a signal handler has changed the set within the wait, a number may have another
+        # owner by now: nothing is taken, and what still holds is reported again.
+        if changes == self.changes:
+            watched = self._watched
+            for fd, mask in events:
+                try:
+                    one = watched[fd]
+                except KeyError:
+                    self._take_own(fd, mask)
+                    continue
+                one.fired = mask
+                fired.append(one)
+        if self._lost:
+            fired += self._lost
+            self._lost.clear()
+        if self._wake_pending:
+            self._take_wakeups()
+        return fired
+
+    def ready_now(self, asked: Sequence[_Watched]) -> list[_Watched]:
+        """Return those to which what they want can happen at once, with its `fired`."""
+        answers = _pollers.query_now({one.fd: one.want for one in asked})
+        ready: list[_Watched] = []
+        for one in asked:
+            mask = answers.get(one.fd, 0)
+            if mask:
+                one.fired = mask
+                ready.append(one)
+        return ready
+
+    def is_readable(self, fd: int) -> bool:
+        """Whether that descriptor can be read just now."""
+        return bool(_pollers.query_now({fd: READ}).get(fd, 0) & READ)
+
+    def is_closed(self, watched: Watched) -> bool:
+        """Whether that descriptor is closed."""
+        return bool(_pollers.query_now({watched.fd: READ}).get(watched.fd, 0) & INVALID)
+
+    def wake(self) -> None:
+        """End a wait, or the next one; from any thread or signal handler."""
+        if self._wake_pending:
+            return
+        self._wake_pending = True
+        try:
+            self._pair[1].send(b"\0")
+        except (IndexError, OSError):
+            pass  # not open, or just closed: nobody waits; full: it wakes anyway
+
+    def is_woken(self) -> bool:
+        """Whether the next wait will end at once, because of wake()."""
+        return self._wake_pending
+
+    def wake_fileno(self) -> int:
+        """Return the descriptor to which a byte is written that ends a wait, as signals do."""
+        self.open()
+        return self._pair[1].fileno()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the kernel's set, or -1 where the poller has none."""
+        self.open()
+        assert self._poller is not None
+        return self._poller.fileno()
+
+    def open(self) -> None:
+        """Have all that a wait needs; does nothing where it is there."""
+        if not self._pair:
+            self._open_pair()
+        if self._poller is not None:
+            return
+        poller = self._kind()
+        try:
+            poller.set(self._pair[0].fileno(), 0, READ)
+            own = [sock.fileno() for sock in self._pair]
+            for one in list(self._watched.values()):
+                self._watch_again(poller, one, one.fd in own)
+        except BaseException:
+            poller.close()
+            raise
+        self._poller = poller
+
+    def _open_pair(self) -> None:
+        receiver, sender = pair = socket.socketpair()
+        receiver.setblocking(False)
+        sender.setblocking(False)
+        # In a cycle that is collected the sockets may be finalised before this object, and would
+        # complain of not being closed.
+        self._close_pair = weakref.finalize(self, _close_all, list(pair))
+        self._close_pair.atexit = False
+        self._pair.extend(pair)
+        if self._wake_pending:
+            sender.send(b"\0")  # asked for while nothing was open
+
+    def _watch_again(self, poller: _pollers.Poller, one: Watched, lost: bool) -> None:
+        """Put it into a new set; `lost`: it was closed, and its number given to us."""
+        try:
+            if lost:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            poller.set(one.fd, 0, one.registered)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            del self._watched[one.fd]
+            one.registered, one.fired = 0, INVALID
+            self._lost.append(one)
+
+    def close(self) -> None:
+        """Give all back to the system and forget who was watched; may be used again."""
+        self._give_back()
+        for one in self._watched.values():
+            one.registered = 0
+        self._watched.clear()
+        self._lost.clear()
+
+    def after_fork(self) -> None:
+        """In a child: leave the parent's set and wake-ups alone; what is watched stays watched."""
+        self._give_back()
+        self._wake_pending = False
+
+    def _give_back(self) -> None:
+        if self._poller is not None:
+            poller, self._poller = self._poller, None
+            poller.close()
+        if self._pair:
+            self._pair.clear()
+            assert self._close_pair is not None
+            self._close_pair()
+
+    def _take_own(self, fd: int, mask: int) -> None:
+        """Take an event that is of no watched descriptor."""
+        if fd < 0:
+            # A file that is no longer watched goes on firing: only a new set is rid of it.
+            assert self._poller is not None
+            poller, self._poller = self._poller, None
+            poller.close()
+            self.open()
+        elif self._pair and fd == self._pair[0].fileno():
+            self._take_wakeups()
+        elif mask & INVALID and self._poller is not None:
+            # Closed while it was told to the kernel: left there it would be reported for ever.
+            self._poller.set(fd, READ, 0)
+
+    def _take_wakeups(self) -> None:
+        try:
+            while len(self._pair[0].recv(4096)) == 4096:
+                pass
+        except OSError:
+            pass
+        self._wake_pending = False
+        self.woken = True
+
+
+def _close_all(sockets: list[socket.socket]) -> None:
+    for one in sockets:
+        one.close()
