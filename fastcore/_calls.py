@@ -42,38 +42,36 @@ def ask(channels: Iterable[Any], answers: list[int], judge: Judge) -> None:
         answers.append(want)
 
 
-def tell_readable(channels: Iterable[Any], judge: Judge) -> None:
-    """Call the read handler of each channel that still wants to read."""
-    for channel in channels:
+def tell_readable(channel: Any, judge: Judge) -> None:
+    """Call the read handler, if the channel still wants to read."""
+    try:
+        wants = channel.readable()
+    except BaseException as error:
+        if not judge.failed_to_answer(channel, error):
+            raise
+        return
+    if wants:
         try:
-            wants = channel.readable()
+            channel.handle_read_event()
         except BaseException as error:
-            if not judge.failed_to_answer(channel, error):
+            if not judge.failed(channel, error):
                 raise
-            continue
-        if wants:
-            try:
-                channel.handle_read_event()
-            except BaseException as error:
-                if not judge.failed(channel, error):
-                    raise
 
 
-def tell_writable(channels: Iterable[Any], judge: Judge) -> None:
-    """Call the write handler of each channel that still wants to write."""
-    for channel in channels:
+def tell_writable(channel: Any, judge: Judge) -> None:
+    """Call the write handler, if the channel still wants to write."""
+    try:
+        wants = channel.writable()
+    except BaseException as error:
+        if not judge.failed_to_answer(channel, error):
+            raise
+        return
+    if wants:
         try:
-            wants = channel.writable()
+            channel.handle_write_event()
         except BaseException as error:
-            if not judge.failed_to_answer(channel, error):
+            if not judge.failed(channel, error):
                 raise
-            continue
-        if wants:
-            try:
-                channel.handle_write_event()
-            except BaseException as error:
-                if not judge.failed(channel, error):
-                    raise
 
 
 def tell_urgent(channel: Any, judge: Judge) -> None:

@@ -29,10 +29,13 @@ cdef class Dispatch:
     cdef Registration _serving
     cdef double _look_due
 
+    cdef bint ask_and_write(self) except -1
     cdef bint settle(self) except -1
     cdef bint sweep(self) except -1
+    @cython.locals(writers=list, interest=Interest)
+    cdef bint _ask_these(self, list asked) except -1
     @cython.locals(
-        writers=list, answers=list, current=list, channels=list,
+        interest=Interest, plain=dict, channels=list, answers=list, writers=list,
         registration=Registration, want=int, position=Py_ssize_t,
     )
     cdef list _ask(self, list asked, bint eager)
@@ -40,8 +43,10 @@ cdef class Dispatch:
     @cython.locals(acted=bint, ready=list, registration=Registration, interest=Interest)
     cdef bint _write_now(self, list writers) except -1
 
-    @cython.locals(outer_fired=list, outer_serving=Registration)
-    cdef deliver(self, list fired, int kind)
+    @cython.locals(
+        interest=Interest, plain=dict, outer_fired=list, outer_serving=Registration, registration=Registration
+    )
+    cdef deliver(self, list fired)
     @cython.locals(fired=int, want=int, writing=int)
     cdef _serve(self, Registration registration, channel)
     cdef bint _is_current(self, Registration registration, channel) except -1

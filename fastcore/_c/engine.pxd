@@ -8,7 +8,6 @@ from .interest cimport Interest, Registration
 from .kernel cimport Kernel, get_ident, monotonic
 from .timers cimport Handle, Timers
 
-cdef int READ
 cdef double QUIET, SHORTEST_WAIT, STEP_ASIDE, SOON
 cdef long long LOOK_EVERY
 
@@ -40,7 +39,6 @@ cdef class Engine:
     cdef bint _turn(self, double timeout, bint counted) except -1
     @cython.locals(mode=Mode)
     cdef bint _is_done(self) except -1
-    cdef bint _ask_and_write(self) except -1
     @cython.locals(fired=list)
     cdef list _wait(self, double timeout, bint at_once)
     @cython.locals(now=double, deadline=double, sweep=double, due=double, fired=list)

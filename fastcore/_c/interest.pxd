@@ -21,6 +21,7 @@ cdef class Registration(Watched):
 @cython.final
 cdef class Interest:
     cdef object map
+    cdef dict plain
     cdef object look_up
     cdef Kernel kernel
     cdef bint strict
@@ -49,15 +50,15 @@ cdef class Interest:
     @cython.locals(known=Registration, registration=Registration)
     cdef reconcile(self)
 
-    cdef bint is_clean(self) except -1
+    @cython.locals(now=double)
+    cdef list next_to_ask(self)
     cdef list take_dirty(self)
-    cdef bint is_sweep_due(self) except -1
-    cdef list begin_sweep(self)
+    cdef list take_all(self)
     @cython.locals(now=double)
     cdef end_sweep(self)
     cdef double next_sweep(self) except? -1
 
-    @cython.locals(channels=list, registration=Registration)
-    cdef list channels_to_ask(self, list asked, list asked_now)
+    @cython.locals(present=list, registration=Registration)
+    cdef list without_absent(self, list asked)
     cdef _replace(self, Registration registration, channel)
     cdef tell(self, Registration registration)

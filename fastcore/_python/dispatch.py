@@ -7,7 +7,6 @@ timers or threads.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from errno import EBADF
 from typing import Any
 
@@ -82,48 +81,67 @@ class Dispatch:
 
     # -- questions, and writes at once ---------------------------------------------------------
 
+    def ask_and_write(self) -> bool:
+        """Ask those whose answer may have changed, and have written what can be written now.
+
+        Returns whether a handler ran.
+        """
+        return self._ask_these(self._interest.next_to_ask())
+
     def settle(self) -> bool:
-        """Bring the kernel in line with all that is dirty; return whether a handler ran."""
-        if self._interest.is_clean():
-            return False
-        return self._write_now(self._ask(self._interest.take_dirty(), True))
+        """Do so for those that are dirty."""
+        return self._ask_these(self._interest.take_dirty())
 
     def sweep(self) -> bool:
-        """Ask every channel; return whether a handler ran."""
-        writers = self._ask(self._interest.begin_sweep(), True)
-        if not self._interest.is_clean():  # entries of the map that others replaced
-            writers += self._ask(self._interest.take_dirty(), True)
-        self._interest.end_sweep()
-        return self._write_now(writers)
+        """Do so for all."""
+        return self._ask_these(self._interest.take_all())
+
+    def _ask_these(self, asked: list[Registration]) -> bool:
+        if not asked:
+            return False
+        writers = self._ask(asked, True)
+        interest = self._interest
+        if interest.dirty:  # entries of the map that others replaced
+            writers += self._ask(interest.take_dirty(), True)
+        interest.end_sweep()
+        return self._write_now(writers) if writers else False
 
     def _ask(self, asked: list[Registration], eager: bool) -> list[Registration]:
         """Ask channels what they want, and tell the kernel.
 
         With `eager`, those that came to want to write are not told but returned.
         """
-        writers: list[Registration] = []
+        interest = self._interest
+        plain, look_up = interest.plain, interest.look_up
+        channels: list[Any] = []
         answers: list[int] = []
-        current: list[Registration] = []
+        writers: list[Registration] = []
         try:
-            channels = self._interest.channels_to_ask(asked, current)
+            for registration in asked:
+                registration.dirty = False
+                key = registration.key
+                channel = plain.get(key) if plain is not None else look_up(key)
+                if identity(channel) != registration.identity or registration.paused:
+                    return self._ask(interest.without_absent(asked), eager)
+                channels.append(channel)
             ask(channels, answers, self)
             position = 0
-            for registration in current:
+            for registration in asked:
                 want = answers[position]
-                if registration.identity == NOBODY or want == UNKNOWN:
-                    pass  # somebody's answer has closed it, or it could not answer
-                else:
+                if want == registration.registered:
                     registration.want = want
-                    if want != registration.registered:
-                        if eager and want & WRITE & ~registration.registered and registration.fd >= 0:
-                            writers.append(registration)
-                        else:
-                            self._tell_kernel(registration, channels[position])
+                elif registration.identity != NOBODY and want != UNKNOWN:
+                    # Else somebody's answer has closed it, or it could not answer.
+                    registration.want = want
+                    if eager and want & WRITE & ~registration.registered and registration.fd >= 0:
+                        writers.append(registration)
+                    else:
+                        self._tell_kernel(registration, channels[position])
                 position += 1
         except BaseException:
             # Nobody may be forgotten because one channel cannot answer.
             for registration in asked:
-                self._interest.mark(registration)
+                interest.mark(registration)
             raise
         return writers
 
@@ -151,7 +169,7 @@ class Dispatch:
             ready = self._kernel.ready_now(writers)
             if ready:
                 acted = True
-                self.deliver(ready, WRITE)
+                self.deliver(ready)
         finally:
             for registration in writers:
                 interest.mark(registration)
@@ -160,50 +178,49 @@ class Dispatch:
 
     # -- delivery ------------------------------------------------------------------------------
 
-    def deliver(self, fired: list[Any], kind: int) -> None:
-        """Call the handlers of those to which something happened; mostly just `kind` of it."""
+    def deliver(self, fired: list[Any]) -> None:
+        """Call the handlers of those to which something happened, each when it is its turn.
+
+        Nobody hears what is not for him: the map must still hold the very object that was watched.
+        A nested loop clears the list.
+        """
+        interest = self._interest
+        plain, look_up = interest.plain, interest.look_up
         outer_fired, outer_serving = self._fired, self._serving
         self._fired = fired
         try:
-            if kind == READ:
-                tell_readable(self._due(kind), self)
-            else:
-                tell_writable(self._due(kind), self)
+            for registration in fired:
+                self._serving = registration
+                if not registration.dirty:
+                    registration.dirty = True
+                    interest.dirty.append(registration)
+                key = registration.key
+                channel = plain.get(key) if plain is not None else look_up(key)
+                if identity(channel) != registration.identity:
+                    continue
+                if registration.fired == READ:
+                    if registration.want & READ:
+                        tell_readable(channel, self)
+                elif registration.fired == WRITE:
+                    if registration.want & WRITE:
+                        tell_writable(channel, self)
+                else:
+                    self._serve(registration, channel)
         finally:
             self._fired, self._serving = outer_fired, outer_serving
-
-    def _due(self, kind: int) -> Iterator[Any]:
-        """Give out the channels to which just `kind` happened, each when it is its turn.
-
-        To all others their handlers are called here.  Nobody hears what is not for him: the map
-        must still hold the very object that was watched.  A nested loop clears the list.
-        """
-        dirty, look_up = self._interest.dirty, self._interest.look_up
-        for self._serving in self._fired:
-            if not self._serving.dirty:
-                self._serving.dirty = True
-                dirty.append(self._serving)
-            channel = look_up(self._serving.key)
-            if identity(channel) != self._serving.identity:
-                continue
-            if self._serving.fired == kind and self._serving.want & kind:
-                yield channel
-            else:
-                self._serve(self._serving, channel)
 
     def _serve(self, registration: Registration, channel: Any) -> None:
         """Call the handlers of one channel: read, write, urgent data, end."""
         fired, want = registration.fired, registration.want
-        one = (channel,)
         writing = fired & WRITABLE and want & WRITE
         if fired & READABLE and want & READ:
-            tell_readable(one, self)
+            tell_readable(channel, self)
             if not self._is_current(registration, channel):
                 return
         elif fired & HANGUP and want & WRITE:
             writing = WRITE  # nobody reads here: only a write can meet the end
         if writing:
-            tell_writable(one, self)
+            tell_writable(channel, self)
         if fired & (URGENT | INVALID) and self._is_current(registration, channel):
             if fired & INVALID:
                 tell_closed(channel, self)

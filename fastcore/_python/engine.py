@@ -13,7 +13,6 @@ from collections.abc import Callable
 from math import inf, isnan
 from typing import Any
 
-from .._codes import READ
 from .dispatch import Dispatch, Mode
 from .inbox import Guard, Report
 from .interest import Interest
@@ -121,15 +120,16 @@ class Engine:
         A handler that ran before the wait was this turn's work where turns are `counted`: then it
         does not wait.
         """
-        self._guard.take()
-        acted = self._ask_and_write()
-        if self._is_done():
+        if self._guard.asked:
+            self._guard.take()
+        acted = self._dispatch.ask_and_write()
+        if not self.map and self._is_done():
             return False
         self._turns += 1
         fired = self._wait(timeout, acted and counted)
         if fired:
             self._events += len(fired)
-            self._dispatch.deliver(fired, READ)
+            self._dispatch.deliver(fired)
         if not fired or self._turns % LOOK_EVERY == 0:
             self._dispatch.look_for_closed()
         if self._timers.heap:
@@ -140,18 +140,9 @@ class Engine:
 
     def _is_done(self) -> bool:
         mode = self._dispatch.mode
-        if self.map:
-            return False
         return mode.until_empty or (mode.until_idle and not self.has_pending())
 
     # -- questions, and writes at once ---------------------------------------------------------
-
-    def _ask_and_write(self) -> bool:
-        """Ask those that are dirty, or in a sweep all; return whether a handler ran."""
-        self._interest.sweep_wanted = True
-        if self._interest.is_sweep_due():
-            return self._dispatch.sweep()
-        return self._dispatch.settle()
 
     # -- the wait ------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ class Interest:
 
     def __init__(self, map: Any, kernel: Kernel, strict: bool) -> None:
         self.map: Any = map
+        self.plain: dict[Any, Any] | None = map if type(map) is dict else None  # the quick way
         self.look_up: Callable[[Any], Any] = map.get
         self.kernel: Kernel = kernel
         self.strict: bool = strict
@@ -139,57 +140,54 @@ class Interest:
 
     # -- who is asked when -------------------------------------------------------------------
 
-    def is_clean(self) -> bool:
-        """Whether nobody has to be asked before the next wait."""
-        return not self.dirty and len(self.registrations) == len(self.map)
+    def next_to_ask(self) -> list[Registration]:
+        """Return those that are asked before the next wait: the dirty ones, or in a sweep all."""
+        if len(self.map) <= SWEEP_ALWAYS:
+            self.sweep_due = 0.0
+        elif not self.strict:
+            now = monotonic()
+            if now < self.sweep_due:
+                self.sweep_wanted = True
+                return self.take_dirty()
+            self._sweep_began = now
+        return self.take_all()
 
     def take_dirty(self) -> list[Registration]:
-        """Return those that are to be asked, and begin to note new ones."""
+        """Return those that are dirty, and begin to note new ones."""
         if len(self.registrations) != len(self.map):
             self.reconcile()
         asked = self.dirty
-        self.dirty = []
+        if asked:
+            self.dirty = []
         return asked
 
-    def is_sweep_due(self) -> bool:
-        """Whether all are asked now."""
-        return self.strict or len(self.map) <= SWEEP_ALWAYS or monotonic() >= self.sweep_due
-
-    def begin_sweep(self) -> list[Registration]:
-        """Return all, to be asked."""
-        if len(self.map) > SWEEP_ALWAYS:
-            self._sweep_began = monotonic()
-        self.sweeps += 1
+    def take_all(self) -> list[Registration]:
+        """Begin a sweep: return all, and begin to note those that are dirty."""
         if len(self.registrations) != len(self.map):
             self.reconcile()
-        self.dirty = []
+        self.sweeps += 1
+        self.sweep_wanted = False
+        if self.dirty:
+            self.dirty = []
         return list(self.registrations.values())
 
     def end_sweep(self) -> None:
         """Note what it took, and so when the next one is due."""
-        self.sweep_wanted = False
-        if len(self.map) <= SWEEP_ALWAYS:
-            self.sweep_due = 0.0
-        else:
+        if self._sweep_began > 0:
             now = monotonic()
             self.sweep_due = now + max((now - self._sweep_began) * SWEEP_SHARE, SWEEP_PAUSE)
+            self._sweep_began = 0.0
 
     def next_sweep(self) -> float:
         """Return the time at which a sweep is due, inf where there is nothing to sweep for."""
         return self.sweep_due if self.sweep_wanted and self.registrations else inf
 
-    # -- a round of questions ----------------------------------------------------------------
-
-    def channels_to_ask(self, asked: list[Registration], asked_now: list[Registration]) -> list[Any]:
-        """Return the channels of `asked`, and put into `asked_now` the registration of each.
-
-        Left out are those that are paused, and those that stand in the map no longer.
-        """
-        channels: list[Any] = []
-        look_up = self.look_up
+    def without_absent(self, asked: list[Registration]) -> list[Registration]:
+        """Return those of them that can be asked: not the paused, nor those that have gone."""
+        present: list[Registration] = []
         for registration in asked:
             registration.dirty = False
-            channel = look_up(registration.key)
+            channel = self.look_up(registration.key)
             if identity(channel) != registration.identity:
                 self._replace(registration, channel)
             elif registration.paused:
@@ -197,9 +195,8 @@ class Interest:
                 if registration.registered:
                     self.kernel.set(registration, 0)
             else:
-                channels.append(channel)
-                asked_now.append(registration)
-        return channels
+                present.append(registration)
+        return present
 
     def _replace(self, registration: Registration, channel: Any) -> None:
         """Drop an entry of the map that others have taken out, or given to `channel`."""
@@ -207,6 +204,8 @@ class Interest:
         self.drop(registration)
         if channel is not None and key not in self.registrations:
             self.attach(key, channel)
+
+    # -- what the kernel is told ---------------------------------------------------------------
 
     def tell(self, registration: Registration) -> None:
         """Tell the kernel what a channel wants; raises OSError where that is refused."""
