@@ -14,7 +14,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,12 @@ from pathlib import Path
 from .result import Round
 
 HERE = Path(__file__).resolve().parent
+PROGRAMS = HERE / "programs"
 START_TIMEOUT = 15.0  # seconds until a server must have named its port
+GET_COMPILER = (
+    "install one (Debian: apt install gcc libc6-dev, Fedora: dnf install gcc, macOS: xcode-select"
+    " --install), or name it in the environment variable CC"
+)
 NOT_STARTED = "did not start: "  # how a Failure of a server that never served begins
 
 
@@ -68,28 +72,25 @@ def compiler_command() -> list[str] | None:
 
 
 def compile_c(source: str, directory: Path) -> Path:
-    """Compile one of the C programs beside this file."""
+    """Compile one of the C programs of the folder c."""
+    if os.name != "posix":
+        raise Failure("the load generator is for Unix; on Windows, run the benchmarks in WSL")
     compiler = compiler_command()
     if compiler is None:
-        raise Failure("no C compiler")
+        raise Failure(f"the load generator needs a C compiler, and there is none: {GET_COMPILER}")
     program = directory / Path(source).stem
-    line = [*compiler, "-O2", "-o", str(program), str(HERE / source)]
+    line = [*compiler, "-O2", "-o", str(program), str(HERE / "c" / source)]
     try:
         done = subprocess.run(line, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Failure(f"C compiler: {error}") from error
+        raise Failure(f"the load generator needs a C compiler ({error}): {GET_COMPILER}") from error
     if done.returncode:
         reason = last_line(done.stderr) if done.stderr else f"exit status {done.returncode}"
-        raise Failure(f"the C compiler {compiler[0]} failed: {reason}")
+        raise Failure(
+            f"the load generator needs a C compiler, and {compiler[0]} failed ({reason}):"
+            f" {GET_COMPILER}"
+        )
     return program
-
-
-def load_generator(directory: Path) -> tuple[tuple[str, ...], str | None]:
-    """The load generator's command, and why it is not the one in C where it is not."""
-    try:
-        return (str(compile_c("load.c", directory)),), None
-    except Failure as failure:
-        return (sys.executable, str(HERE / "load.py")), str(failure)
 
 
 @contextlib.contextmanager

@@ -166,7 +166,7 @@ def count(tool: Tool, contender: Contender, workload: Workload, kit: Kit) -> flo
         file = Path(name) / "counted"
         for requests in (FEW, tool.many):
             with started([*tool.command(file), *contender.command(workload)], kit.folder) as port:
-                load = [*kit.generator, "127.0.0.1", str(port)]
+                load = [str(kit.generator), "127.0.0.1", str(port)]
                 run_json([*load, *load_arguments(workload, requests)], None, kit.folder, TIMEOUT)
             try:
                 totals.append(tool.read(file.read_text(encoding="utf-8")))
