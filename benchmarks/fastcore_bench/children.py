@@ -94,11 +94,19 @@ def compile_c(source: str, directory: Path) -> Path:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], cores: Cores, directory: Path) -> Iterator[tuple[int, int]]:
+def running(
+    command: Sequence[str],
+    cores: Cores,
+    directory: Path,
+    timeout: float = START_TIMEOUT,
+    *,
+    kill: bool = True,
+) -> Iterator[tuple[int, int]]:
     """Start a server; gives its process id and port, and ends it afterwards.
 
-    The working directory should be an empty one: the installed package is what
-    gets measured, not a source tree that happens to be the current directory.
+    Without `kill` it has time to end by itself, as servers do whose input closes.  The working
+    directory should be an empty one: the installed package is what gets measured, not a source
+    tree that happens to be the current directory.
     """
     with tempfile.TemporaryFile("w+") as complaints:
         process = subprocess.Popen(
@@ -108,10 +116,10 @@ def running(command: Sequence[str], cores: Cores, directory: Path) -> Iterator[t
             stderr=complaints,
             text=True,
             cwd=directory,
-            start_new_session=os.name == "posix",  # a group of its own, see `end`
+            start_new_session=True,  # a group of its own, see `kill_group`
         )
         pin(process, cores.server)
-        guard = threading.Timer(START_TIMEOUT, process.kill)
+        guard = threading.Timer(timeout, kill_group, [process])
         guard.start()
         port = None
         try:
@@ -119,12 +127,16 @@ def running(command: Sequence[str], cores: Cores, directory: Path) -> Iterator[t
             match = re.search(r"(\d+)\s*$", process.stdout.readline())
             guard.cancel()
             if match is None:
-                process.kill()
+                kill_group(process)
                 process.wait()
                 complaints.seek(0)
                 raise Failure(NOT_STARTED + last_line(complaints.read()))
             port = int(match[1])
             yield process.pid, port
+            if not kill and process.stdin is not None:
+                process.stdin.close()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout)
         except Failure as failure:
             # A server that ended by itself has a better reason to give; it may
             # be at it just now.
@@ -140,13 +152,16 @@ def running(command: Sequence[str], cores: Cores, directory: Path) -> Iterator[t
             end(process)
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    """End a child and, where it has a process group of its own, the children it forked."""
-    if os.name != "posix":
-        process.kill()
-    elif process.returncode is None:  # once waited for, its number could be another's
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill a child and the children that it forked."""
+    if process.returncode is None:  # once waited for, its number could be another's
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a child, and close what led to it."""
+    kill_group(process)
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             stream.close()
@@ -167,7 +182,7 @@ def run_to_end(
         stderr=subprocess.PIPE,
         text=True,
         cwd=directory,
-        start_new_session=os.name == "posix",
+        start_new_session=True,
     )
     pin(process, core)
     try:

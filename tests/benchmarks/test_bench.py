@@ -420,7 +420,9 @@ def test_a_run_beside_another_python(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path, number: signal.Signals) -> None:
-    line = bench_line("--workload", "echo-1k-1*", "--server", "fastcore-python-direct")
+    # While a server is being started, nobody has it yet to wait for its end: closed input ends it.
+    line = [sys.executable, "-W", "ignore::ResourceWarning", "-m", "fastcore", "bench"]
+    line += ["--workload", "echo-1k-1*", "--server", "fastcore-python-direct"]
     with subprocess.Popen(
         [*line, "--seconds", "0.05", "--no-counts"],
         cwd=tmp_path,

@@ -297,14 +297,6 @@ def test_fill_ends_when_the_time_is_over(kit: measure.Kit) -> None:
     assert made.cells[0].counts is None
 
 
-def test_a_server_that_does_not_start(tmp_path: Path) -> None:
-    with (
-        pytest.raises(Failure, match="did not start: it is broken"),
-        counts.started([sys.executable, "-c", "import sys; sys.exit('it is broken')"], tmp_path),
-    ):
-        pass
-
-
 @pytest.mark.parametrize("workload", tools.workloads(), ids=lambda workload: workload.key)
 def test_tools_drive_their_servers(workload: result.Workload, tmp_path: Path) -> None:
     need(tools.tool_of(workload.protocol).name)
