@@ -21,7 +21,17 @@ from typing import Any
 
 import pytest
 from bench_support import TIMEOUT, build, environment, made_result, needs_compiler, run
-from fastcore_bench import children, command, machine, measure, result, servers, show, workloads
+from fastcore_bench import (
+    children,
+    command,
+    machine,
+    measure,
+    result,
+    servers,
+    show,
+    tools,
+    workloads,
+)
 from rich.console import Console
 
 import fastcore
@@ -170,6 +180,8 @@ def test_all_programs_that_servers_name_are_there() -> None:
             if contender.key != "limit" and contender.speaks(plan.workload):
                 programs = [a for a in contender.command(plan.workload) if a.endswith(".py")]
                 assert programs and all(Path(program).is_file() for program in programs)
+    for tool in (tools.REDIS, tools.WRK):
+        assert (children.PROGRAMS / tool.program).is_file()
 
 
 def test_what_is_not_installed_is_named() -> None:
