@@ -1,7 +1,4 @@
-"""What the tests of the benchmarks share: building the C programs, running the load generator.
-
-It must not know which servers there are.
-"""
+"""What the tests of the benchmarks share: building the C programs, running the load generator."""
 
 from __future__ import annotations
 
@@ -9,19 +6,22 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import fastcore_bench
 import pytest
-from fastcore_bench import result
+from fastcore_bench import machine, result, servers
 from support import receive_exactly
 
 import fastcore
 
 BENCHMARKS = Path(fastcore_bench.__file__).resolve().parent
 PROGRAMS = BENCHMARKS / "programs"
+OURS = machine.Installed(sys.executable, True, {"fastcore": "1.2.3"})
+SERVERS = servers.known_servers(Path("limit"), {"": OURS})
 TIMEOUT = 60  # seconds for any child process
 KEYS = {
     "requests",
