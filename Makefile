@@ -10,8 +10,12 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 BUILD_INPUTS := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
-	$(wildcard src/*) $(wildcard fastcore/*.py fastcore/*.pyi) \
-	$(wildcard benchmarks/*.py benchmarks/*.[ch] benchmarks/programs/*.py)
+	$(wildcard src/*) $(wildcard fastcore/*.py fastcore/*.pyi)
+# The benchmarks are a project of their own, which fastcore's source distribution is without.
+BENCH := $(if $(wildcard benchmarks),./benchmarks,fastcore-bench)
+BENCH_INPUTS := $(wildcard benchmarks/pyproject.toml benchmarks/README.md \
+	benchmarks/fastcore_bench/* benchmarks/fastcore_bench/*/*)
+PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
 WORKFLOWS = .github/workflows/*.yml
 # What stubtest compares with what was built: the extensions and the layers above them.
 TYPED_MODULES = $(addprefix fastcore.,_chat_c _engine_c _sockets_c _engine loop asyncore asynchat)
@@ -55,7 +59,7 @@ test-fallback: $(VENV)-fallback/.test-installed
 lint: $(VENV)-lint/.installed
 	$(VENV)-lint/bin/ruff check .
 	$(VENV)-lint/bin/ruff format --check .
-	$(VENV)-lint/bin/shellcheck -x $(filter-out %.py,$(wildcard .ci/*))
+	$(VENV)-lint/bin/shellcheck -x $(filter-out %.py %/__pycache__,$(wildcard .ci/*))
 	$(VENV)-lint/bin/zizmor --offline --quiet --persona=pedantic .github
 	$(VENV)-lint/bin/check-jsonschema --builtin-schema vendor.github-workflows $(wildcard $(WORKFLOWS))
 	$(VENV)-lint/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
@@ -94,58 +98,57 @@ ci-full:
 clean:
 	rm -rf .venv .venv-fallback .venv-lint .venv-types .venv-release .venv-node
 	rm -rf $(VENV) $(VENV)-fallback $(VENV)-lint $(VENV)-types $(VENV)-release $(VENV)-node
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info benchmarks/build benchmarks/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/bin/python $(VENV)-fallback/bin/python $(VENV)-lint/bin/python $(VENV)-types/bin/python \
-$(VENV)-release/bin/python:
+# Groups of requirements need a newer pip than the one that some Pythons bring along.
+$(VENV)/.made $(VENV)-fallback/.made $(VENV)-lint/.made $(VENV)-types/.made $(VENV)-release/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	{ echo "$(PYTHON) must be Python 3.10 or newer; name another: make PYTHON=python3.12"; exit 1; }
-	@echo "making $(@:/bin/python=) with $(PYTHON)"
-	@$(PYTHON) -m venv --clear $(@:/bin/python=) || { rm -rf $(@:/bin/python=); \
+	@echo "making $(@D) with $(PYTHON)"
+	@$(PYTHON) -m venv --clear $(@D) || { rm -rf $(@D); \
 	echo "$(PYTHON) has no working venv module (Debian: the package python3-venv)"; exit 1; }
+	@$(call PIP_INSTALL,$(@D)) --upgrade 'pip>=25.1'
+	@touch $@
 
-$(VENV)/.demo-installed: $(BUILD_INPUTS) | $(VENV)/bin/python
+# What the demo has no use for stays out: the second installs the benchmarks alone.
+$(VENV)/.demo-installed: $(BUILD_INPUTS) $(BENCH_INPUTS) | $(VENV)/.made
 	@echo "installing fastcore and what the demo needs"
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check '.[demo]'
+	$(call PIP_INSTALL,$(VENV)) . --group demo
+	$(call PIP_INSTALL,$(VENV)) --no-deps $(BENCH)
 	@cd $(VENV) && $(CURDIR)/$(VENV)/bin/python -m fastcore info
 	@touch $@
 
-$(VENV)/.bench-installed: $(BUILD_INPUTS) | $(VENV)/bin/python
+$(VENV)/.bench-installed: $(BUILD_INPUTS) $(BENCH_INPUTS) | $(VENV)/.made
 	@echo "installing fastcore and what the benchmarks compare it with"
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check '.[bench]'
+	$(call PIP_INSTALL,$(VENV)) . $(BENCH)
 	@touch $@
 
-$(VENV)/.test-installed: $(BUILD_INPUTS) | $(VENV)/bin/python
+$(VENV)/.test-installed: $(BUILD_INPUTS) $(BENCH_INPUTS) | $(VENV)/.made
 	@echo "installing fastcore with its C engine, and what the tests need"
-	FASTCORE_BUILD=require $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-	'.[test]' || { echo; echo "The C engine could not be built, and make test wants it: it needs a"; \
+	FASTCORE_BUILD=require $(call PIP_INSTALL,$(VENV)) . --group test || { echo; \
+	echo "The C engine could not be built, and make test wants it: it needs a"; \
 	echo "C compiler and Python's headers.  Without them: make test-fallback."; exit 1; }
+	$(call PIP_INSTALL,$(VENV)) --no-deps $(BENCH)
 	@touch $@
 
-$(VENV)-fallback/.test-installed: $(BUILD_INPUTS) | $(VENV)-fallback/bin/python
+$(VENV)-fallback/.test-installed: $(BUILD_INPUTS) $(BENCH_INPUTS) | $(VENV)-fallback/.made
 	@echo "installing fastcore without its C engine, and what the tests need"
-	FASTCORE_BUILD=skip $(VENV)-fallback/bin/python -m pip install --quiet \
-	--disable-pip-version-check '.[test]'
+	FASTCORE_BUILD=skip $(call PIP_INSTALL,$(VENV)-fallback) . --group test
+	$(call PIP_INSTALL,$(VENV)-fallback) --no-deps $(BENCH)
 	@touch $@
 
-# towncrier would take the version from an installed fastcore, however old that is.
-$(VENV)-release/.installed: pyproject.toml | $(VENV)-release/bin/python
+$(VENV)-release/.installed: pyproject.toml | $(VENV)-release/.made
 	@echo "installing the tools for releases"
-	FASTCORE_BUILD=skip $(VENV)-release/bin/python -m pip install --quiet \
-	--disable-pip-version-check '.[release]'
-	$(VENV)-release/bin/python -m pip uninstall --quiet --yes fastcore-loop
+	$(call PIP_INSTALL,$(VENV)-release) --group release
 	@touch $@
 
-$(VENV)-types/.installed: $(BUILD_INPUTS) | $(VENV)-types/bin/python
+$(VENV)-types/.installed: $(BUILD_INPUTS) | $(VENV)-types/.made
 	@echo "installing fastcore with its C engine, and the type checkers"
-	FASTCORE_BUILD=require $(VENV)-types/bin/python -m pip install --quiet \
-	--disable-pip-version-check '.[types]'
+	FASTCORE_BUILD=require $(call PIP_INSTALL,$(VENV)-types) . --group types
 	@touch $@
 
-# The linters read the sources; fastcore itself comes along for its list of them.
-$(VENV)-lint/.installed: pyproject.toml setup.py | $(VENV)-lint/bin/python
+$(VENV)-lint/.installed: pyproject.toml | $(VENV)-lint/.made
 	@echo "installing the linters"
-	FASTCORE_BUILD=skip $(VENV)-lint/bin/python -m pip install --quiet \
-	--disable-pip-version-check '.[lint]'
+	$(call PIP_INSTALL,$(VENV)-lint) --group lint
 	@touch $@

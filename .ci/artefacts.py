@@ -26,16 +26,11 @@ from markdown_it import MarkdownIt
 from packaging.utils import parse_sdist_filename, parse_wheel_filename
 
 SOURCE = Path(__file__).resolve().parents[1]
-PROJECT = "fastcore-loop"
+PROJECTS = ("fastcore-loop", "fastcore-bench")  # released together, with one version
+BENCHMARKS = "benchmarks/"  # the folder of the second
 NOT_IN_SDIST = {".gitignore"}
 # What the build adds to the files that are tracked.
-MADE_IN_SDIST = ("PKG-INFO", "setup.cfg", "fastcore_loop.egg-info/")
-# Where the files of a source folder are in a wheel; documents stay behind.
-IN_WHEEL = {
-    "fastcore/": "fastcore/",
-    "benchmarks/": "fastcore/_bench/",
-    "examples/": "fastcore/_bench/examples/",
-}
+MADE_IN_SDIST = ("PKG-INFO", "setup.cfg", "fastcore_loop.egg-info/", "fastcore_bench.egg-info/")
 EXTENSIONS = {f"fastcore/_{part}_c" for part in ("engine", "sockets", "chat")}
 PURE = {"fastcore/_no_extension.txt"}  # the reason, which `python -m fastcore info` gives
 # Links that lead to the same place wherever the document is.
@@ -66,22 +61,35 @@ def differences(where: str, found: set[str], expected: set[str]) -> list[str]:
     ]
 
 
+def is_of_benchmarks(path: Path) -> bool:
+    """Which of the two projects a distribution is of."""
+    return path.name.startswith("fastcore_bench-")
+
+
+def files_of_benchmarks(tracked: set[str]) -> set[str]:
+    """The tracked files of that project, named from its folder."""
+    return {name.removeprefix(BENCHMARKS) for name in tracked if name.startswith(BENCHMARKS)}
+
+
 def check_sdist(path: Path, tracked: set[str]) -> list[str]:
-    """A source distribution holds what is tracked, and what the build adds."""
+    """A source distribution holds what is tracked of its project, and what the build adds."""
     with tarfile.open(path) as archive:
         names = {one.name.partition("/")[2] for one in archive.getmembers() if one.isfile()}
     found = {name for name in names if not name.startswith(MADE_IN_SDIST)}
-    return differences(path.name, found, tracked - NOT_IN_SDIST)
+    expected = files_of_benchmarks(tracked)
+    if not is_of_benchmarks(path):
+        expected = {name for name in tracked - NOT_IN_SDIST if not name.startswith(BENCHMARKS)}
+    return differences(path.name, found, expected)
 
 
 def check_wheel(path: Path, tracked: set[str]) -> list[str]:
-    """A wheel holds the package, the benchmarks and examples, and the extensions or none."""
-    expected = {
-        target + name.removeprefix(folder)
-        for folder, target in IN_WHEEL.items()
-        for name in tracked
-        if name.startswith(folder) and not name.endswith(".md")
-    }
+    """A wheel holds one package, and that of fastcore the extensions or none."""
+    if is_of_benchmarks(path):
+        files = files_of_benchmarks(tracked)
+        expected = {name for name in files if name.startswith("fastcore_bench/")}
+    else:
+        expected = {name for name in tracked if name.startswith("fastcore/")}
+        expected |= PURE if path.name.endswith("-none-any.whl") else EXTENSIONS
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
     # The information beside the package is the build's and the repair tools' business.
@@ -90,7 +98,6 @@ def check_wheel(path: Path, tracked: set[str]) -> list[str]:
         for name in names
         if ".dist-info/" not in name
     }
-    expected |= PURE if path.name.endswith("-none-any.whl") else EXTENSIONS
     faults = differences(path.name, found, expected)
     if not any(name.endswith(".dist-info/licenses/LICENSE") for name in names):
         faults.append(f"{path.name}: the licence is missing")
@@ -120,8 +127,8 @@ def check_metadata(path: Path, version: str) -> list[str]:
         named, in_name = parse_sdist_filename(path.name)
     faults = []
     for name in (named, said["Name"]):
-        if name != PROJECT:
-            faults.append(f"{path.name}: it is of {name}, not of {PROJECT}")
+        if name not in PROJECTS:
+            faults.append(f"{path.name}: it is of {name}, not of {' or '.join(PROJECTS)}")
     for number in (str(in_name), said["Version"]):
         if number != version:
             faults.append(f"{path.name}: it is version {number}, the sources are {version}")

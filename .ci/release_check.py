@@ -1,10 +1,11 @@
 """Everything that can be done before a release is tagged: `make release-check`.
 
-Builds the source distribution from a copy of the tracked files, the wheels
-from the source distribution, has them looked through (artefacts.py), installs
-each in an empty environment and runs the README's first program there.  It
-works in a temporary folder, publishes nothing and changes nothing.  After the
-first step, which fetches what the build requires, it uses no package index.
+Builds the source distributions (fastcore's, the benchmarks') from a copy of
+the tracked files, the wheels from these, has them looked through (artefacts.py),
+installs each of fastcore's in an empty environment and runs the README's first
+program there, and the demo where the benchmarks are.  It works in a temporary
+folder, publishes nothing and changes nothing.  After the first step, which
+fetches what the builds and the demo require, it uses no package index.
 """
 
 from __future__ import annotations
@@ -77,19 +78,30 @@ def copy_tracked(source: Path, target: Path, tag: str) -> None:
 
 
 def build(tree: Path, scratch: Path) -> dict[str, Path]:
-    """Build the source distribution, and from it both kinds of wheel: {kind: path}."""
+    """Build the source distribution, and from it both kinds of wheel: {kind: path}.
+
+    "bench-sdist" and "bench" are those of the benchmarks.
+    """
     needed = ProjectBuilder(tree).build_system_requires
-    python("pip", "download", "--quiet", "--dest", scratch / "needed", *needed)
+    needed |= ProjectBuilder(tree / "benchmarks").build_system_requires
+    group = f"{tree / 'pyproject.toml'}:demo"
+    python("pip", "download", "--quiet", "--dest", scratch / "needed", *needed, "--group", group)
     # Read by every pip from here on, also by those in isolated builds.
     os.environ.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(scratch / "needed"))
 
-    say("building the source distribution")
-    python("build", "--sdist", "--outdir", scratch / "sdist", tree)
-    (sdist,) = (scratch / "sdist").iterdir()
-    built = {"sdist": sdist}
-    for kind, mode in (("pure", "skip"), ("platform", "require")):
-        say(f"building the {kind} wheel from it")
-        python("pip", "wheel", "--no-deps", "--wheel-dir", scratch / kind, sdist, mode=mode)
+    say("building the source distributions")
+    built = {}
+    for kind, folder in (("sdist", tree), ("bench-sdist", tree / "benchmarks")):
+        python("build", "--sdist", "--outdir", scratch / kind, folder)
+        (built[kind],) = (scratch / kind).iterdir()
+    for kind, source, mode in (
+        ("pure", "sdist", "skip"),
+        ("platform", "sdist", "require"),
+        ("bench", "bench-sdist", ""),
+    ):
+        say(f"building the {kind} wheel")
+        where = scratch / kind
+        python("pip", "wheel", "--no-deps", "--wheel-dir", where, built[source], mode=mode)
         (built[kind],) = (scratch / kind).iterdir()
     return built
 
@@ -164,6 +176,15 @@ def check_echo(interpreter: Path, program: Path) -> None:
         sys.exit("FAILED: the README's echo server sends back something else")
 
 
+def check_benchmarks(wheel: Path, interpreter: Path, tree: Path, folder: Path) -> None:
+    """Beside an installed fastcore they find their programs, and compile what they must."""
+    group = f"{tree / 'pyproject.toml'}:demo"
+    python("pip", "--python", interpreter, "install", "--group", group)
+    python("pip", "--python", interpreter, "install", "--no-deps", wheel)
+    for arguments in ("--list", "demo --quick --seconds 0.2"):
+        run(str(interpreter), *f"-I -m fastcore bench {arguments}".split(), folder=folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Do all that can be done before a tag.")
     parser.add_argument("--tag", default="", help="the tag to come, such as v1.2.3")
@@ -176,17 +197,19 @@ def main() -> None:
         copy_tracked(artefacts.SOURCE, tree, tag)
         python("towncrier", "build", "--draft", "--dir", tree)
         built = build(tree, scratch)
-        say("looking through the three")
+        say("looking through them")
         look_through(built, scratch, tag)
         version = artefacts.declared_version(tree)
         program = scratch / "readme_program.py"
         readme = (tree / "README.md").read_text(encoding="utf-8")
         program.write_text(readme_program(readme), encoding="utf-8")
-        for kind, path in built.items():
-            say(f"installing {path.name} in an empty environment")
-            interpreter = install(path, scratch / f"environment-{kind}")
+        for kind in ("sdist", "pure", "platform"):
+            say(f"installing {built[kind].name} in an empty environment")
+            interpreter = install(built[kind], scratch / f"environment-{kind}")
             check_installed(interpreter, "python" if kind == "pure" else "c", version, scratch)
             check_echo(interpreter, program)
+        say(f"installing {built['bench'].name} beside the last")
+        check_benchmarks(built["bench"], interpreter, tree, scratch)
     say(f"release check passed: {version}" + (f" may be tagged {tag}" if tag else ""))
 
 

@@ -1,8 +1,8 @@
 """The command line: `python -m fastcore info`, `run` and `bench`.
 
 It sets the switches before anything loads the engine, and leaves the work to
-other modules; how a program is run is in _run.py, the benchmarks are in
-_bench, which is loaded for `bench` alone.
+other modules; how a program is run is in _run.py, the benchmarks are a project
+of their own, fastcore_bench, which is loaded for `bench` alone.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import os
 import platform
 import sys
 import sysconfig
+from importlib import import_module
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import fastcore
 
 ENGINES = ("auto", "c", "python")  # not from _engine.py: that would load one
+HERE = Path(fastcore.__file__).resolve().parent
 
 DESCRIPTION = "asyncore and asynchat programs, unmodified, on a fast event loop."
 RUN_DESCRIPTION = """\
@@ -128,6 +131,7 @@ def info() -> str:
         ("engine", f"{_engine.name} ({_engine.why})"),
         ("pollers", ", ".join(listed)),
         ("extension", extension()),
+        *(("note", note) for note in shadowing()),
         *((f"built: {key}", value) for key, value in _engine.build_info.items()),
     ]
     width = max(len(label) for label, _ in rows)
@@ -150,19 +154,39 @@ def extension() -> str:
     return _engine.found if _engine.found is not None else f"none: {_engine.missing}"
 
 
+def shadowing() -> list[str]:
+    """Whether a package without the extension hides an installed one that has it."""
+    from fastcore import _engine
+
+    if _engine.found is not None:
+        return []
+    for entry in sys.path:
+        other = Path(entry or ".", "fastcore").resolve()
+        if other != HERE and (other / "__init__.py").is_file() and has_extension(other):
+            return [
+                f"the package in {HERE} comes first here and has no extension; the one in {other}"
+                " has one: run this in another folder, or with python -I -m fastcore"
+            ]
+    return []
+
+
+def has_extension(package: Path) -> bool:
+    """Whether there is any extension module in a package."""
+    return any(path.name.endswith(tuple(EXTENSION_SUFFIXES)) for path in package.rglob("*.*"))
+
+
 def bench(argv: list[str], parser: argparse.ArgumentParser) -> int:
-    """Hand over to the benchmarks, which an installation may not be complete enough for."""
+    """Hand over to the benchmarks, which are not installed everywhere, nor always as a whole."""
     try:
-        from fastcore._bench import command
+        command = import_module("fastcore_bench.command")
     except ModuleNotFoundError as error:
-        install = "pip install 'fastcore-loop[bench]'"
-        if error.name == "fastcore._bench":
-            where = Path(fastcore.__file__).parent
-            parser.error(
-                f"the benchmarks are not in {where}; where that is a source tree, install it"
-                f" ({install}) and run this in another folder, or with python -I -m fastcore bench"
-            )
-        parser.error(f"the benchmarks need {error.name}: {install}")
+        if error.name != "fastcore_bench":
+            parser.error(f"the benchmarks need {error.name}: python -m pip install {error.name}")
+        # In a checkout they are at hand, and of the same version.
+        project = HERE.parent / "benchmarks"
+        is_checkout = (project / "pyproject.toml").is_file()
+        what = f"{HERE.parent} {project}" if is_checkout else "'fastcore-loop[bench]'"
+        parser.error(f"the benchmarks are not installed: python -m pip install {what}")
     return int(command.main(argv))
 
 

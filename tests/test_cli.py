@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import py_compile
+import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -63,6 +65,28 @@ def test_info_says_why_there_is_no_c_engine(tmp_path: Path) -> None:
         assert "built: " in done.stdout
     else:
         assert "not installed" in engine
+
+
+@pytest.mark.parametrize("has_extension", [True, False])
+def test_info_says_when_a_source_folder_hides_the_c_engine(
+    tmp_path: Path, has_extension: bool
+) -> None:
+    """From a checkout's folder its package is found first, which has no extension."""
+    checkout, site = tmp_path / "checkout", tmp_path / "site"
+    ignored = shutil.ignore_patterns("*.so", "*.pyd", "_no_extension.txt", "__pycache__")
+    for parent in (checkout, site):
+        shutil.copytree(Path(fastcore.__file__).parent, parent / "fastcore", ignore=ignored)
+    if has_extension:
+        (site / "fastcore" / f"anything{sysconfig.get_config_var('EXT_SUFFIX')}").touch()
+    # The installed package stays out: it may have an extension.
+    code = f"import sys, runpy; sys.path[1:] = [{str(site)!r}, *sys.path[1:]]\n"
+    code += "sys.argv[1:] = ['info']; runpy.run_module('fastcore', run_name='__main__')"
+    done = python(checkout, "-S", "-c", code, PYTHONPATH="")
+    assert (done.returncode, done.stderr) == (0, "")
+    notes = [line for line in done.stdout.splitlines() if line.startswith("note")]
+    assert len(notes) == has_extension, done.stdout
+    for word in (str(checkout), f"{site / 'fastcore'} has one", "python -I"):
+        assert all(word in note for note in notes)
 
 
 def test_help_is_helpful(tmp_path: Path) -> None:

@@ -1,7 +1,4 @@
-"""What the tests of the benchmarks share: building the C programs, running the load generators.
-
-It must not know which servers there are.
-"""
+"""What the tests of the benchmarks share: building the C programs, running the load generator."""
 
 from __future__ import annotations
 
@@ -14,11 +11,17 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import fastcore_bench
+import pytest
+from fastcore_bench import machine, result, servers
 from support import receive_exactly
 
 import fastcore
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+BENCHMARKS = Path(fastcore_bench.__file__).resolve().parent
+PROGRAMS = BENCHMARKS / "programs"
+OURS = machine.Installed(sys.executable, True, {"fastcore": "1.2.3"})
+SERVERS = servers.known_servers(Path("limit"), {"": OURS})
 TIMEOUT = 60  # seconds for any child process
 KEYS = {
     "requests",
@@ -37,27 +40,27 @@ KEYS = {
 }
 
 
+COMPILER = shutil.which("cc") or shutil.which("gcc")
+needs_compiler = pytest.mark.skipif(
+    os.name != "posix" or COMPILER is None, reason="load.c needs a C compiler and POSIX"
+)
+
+
 def build(source: str, directory: Path) -> str | None:
     """Compile a C program of the benchmarks, every warning an error; None without a compiler."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if os.name != "posix" or compiler is None:
+    if os.name != "posix" or COMPILER is None:
         return None
     program = str(directory / Path(source).stem)
     flags = ["-O1", "-Wall", "-Wextra", "-Werror"]
-    line = [compiler, *flags, "-o", program, str(BENCHMARKS / source)]
+    line = [COMPILER, *flags, "-o", program, str(BENCHMARKS / "c" / source)]
     subprocess.run(line, check=True, timeout=TIMEOUT)
     return program
 
 
-def python_load() -> list[str]:
-    """The load generator that needs no compiler."""
-    return [sys.executable, "-W", "error", str(BENCHMARKS / "load.py")]
-
-
-def run_load(generator: list[str], port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_load(generator: str, port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     """One measurement."""
     return subprocess.run(
-        [*generator, "127.0.0.1", str(port), *arguments],
+        [generator, "127.0.0.1", str(port), *arguments],
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -92,3 +95,15 @@ def exchange(client: socket.socket, text: bytes) -> bytes:
     received = receive_exactly(client, len(text))
     sender.join(TIMEOUT)
     return received
+
+
+def made_result(figures: dict[str, list[float]], name: str = result.CPU) -> result.Result:
+    """A result with one workload: a figure of each round, by server."""
+    made = result.Result(about={"machine": {"cpu": "x", "cores": 2, "pinned": True}})
+    made.workloads = [result.Workload("w", "the workload", "echo", "echo", figure=name)]
+    for key, values in figures.items():
+        family = "fastcore-c" if key.startswith("fastcore") else key
+        made.servers.append(result.Server(key, key.upper(), family))
+        rounds = [{"round": i, name: value, "errors": 0} for i, value in enumerate(values)]
+        made.cells.append(result.Cell(key, "w", rounds))
+    return made

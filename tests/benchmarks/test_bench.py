@@ -1,4 +1,4 @@
-"""The benchmarks: what is planned and kept, what counts as slower, and small runs end to end.
+"""The benchmarks: what is planned and kept, and small runs end to end.
 
 No figure is judged: they depend on the machine.
 """
@@ -7,30 +7,48 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from bench_support import TIMEOUT, environment, run
-from fastcore._bench import children, command, compare, measure, result, servers, show, workloads
+from bench_support import (
+    OURS,
+    SERVERS,
+    TIMEOUT,
+    environment,
+    made_result,
+    needs_compiler,
+    run,
+)
+from fastcore_bench import (
+    children,
+    command,
+    machine,
+    result,
+    servers,
+    show,
+    tools,
+    workloads,
+)
 from rich.console import Console
+
+import fastcore
 
 PLANS = workloads.full_plans() + workloads.quick_plans()
 
 
-def console() -> tuple[Console, io.StringIO]:
+def console(width: int = 200) -> tuple[Console, io.StringIO]:
     """A console that writes into a string."""
-    text = io.StringIO()
-    return Console(file=text, width=200, highlight=False), text
+    made, text = show.make_console(), io.StringIO()
+    made.file, made.width = text, width
+    return made, text
 
 
 def bench_line(*arguments: str) -> list[str]:
@@ -40,18 +58,6 @@ def bench_line(*arguments: str) -> list[str]:
 def bench(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """`python -m fastcore bench` in a folder of its own."""
     return run(folder, bench_line(*arguments), COLUMNS="150", **more)
-
-
-def made_result(figures: dict[str, list[float]], name: str = result.CPU) -> result.Result:
-    """A result with one workload: a figure of each round, by server."""
-    made = result.Result(about={"machine": {"cpu": "x", "cores": 2, "pinned": True}})
-    made.workloads = [result.Workload("w", "the workload", "echo", "echo", figure=name)]
-    for key, values in figures.items():
-        family = "fastcore-c" if key.startswith("fastcore") else key
-        made.servers.append(result.Server(key, key.upper(), family))
-        rounds = [{"round": i, name: value, "errors": 0} for i, value in enumerate(values)]
-        made.cells.append(result.Cell(key, "w", rounds))
-    return made
 
 
 # ---- the result file --------------------------------------------------------
@@ -120,95 +126,6 @@ def test_fields_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
     assert result.load(tmp_path / "a.json") == made
 
 
-# ---- what got slower --------------------------------------------------------
-
-STEADY = [10.0, 10.1, 9.9, 10.05, 9.95]
-
-
-def verdict(
-    old: dict[str, list[float]], new: dict[str, list[float]], name: str = result.CPU
-) -> str:
-    """What is said of the first server that is not the limit."""
-    (change,) = compare.changes(made_result(old, name), made_result(new, name))
-    if not change.beyond_noise:
-        return "same"
-    return "slower" if change.worse > 0 else "faster"
-
-
-@pytest.mark.parametrize(
-    ("factor", "expected"), [(1.0, "same"), (1.02, "same"), (1.1, "slower"), (0.9, "faster")]
-)
-def test_a_change_must_be_beyond_the_noise(factor: float, expected: str) -> None:
-    limit = [5.0] * 5
-    new = {"limit": limit, "fastcore-c-direct": [value * factor for value in STEADY]}
-    assert verdict({"limit": limit, "fastcore-c-direct": STEADY}, new) == expected
-
-
-def test_noisy_rounds_hide_a_change() -> None:
-    old, new = [8.0, 9.0, 10.0, 11.0, 12.0], [9.0, 10.0, 11.0, 12.0, 13.0]
-    assert verdict({"fastcore-c-direct": old}, {"fastcore-c-direct": new}) == "same"
-
-
-def test_a_machine_that_is_slower_today_is_no_change() -> None:
-    """Rounds count by the limit's round of the same number."""
-    speed = [1.0, 1.5, 2.0, 1.2, 0.8]
-    new = {
-        "limit": [5.0 * s for s in speed],
-        "fastcore-c-direct": [v * s for v, s in zip(STEADY, speed, strict=True)],
-    }
-    assert verdict({"limit": [5.0] * 5, "fastcore-c-direct": STEADY}, new) == "same"
-    new["fastcore-c-direct"] = [1.2 * value for value in new["fastcore-c-direct"]]
-    assert verdict({"limit": [5.0] * 5, "fastcore-c-direct": STEADY}, new) == "slower"
-
-
-def test_of_a_rate_less_is_worse() -> None:
-    less = {"fastcore-c-direct": [value * 0.9 for value in STEADY]}
-    assert verdict({"fastcore-c-direct": STEADY}, less, result.RATE) == "slower"
-
-
-def test_rounds_of_different_numbers_are_not_paired() -> None:
-    old = made_result({"limit": [5.0, 5.0], "fastcore-c-direct": [10.0, 10.0]})
-    new = made_result({"limit": [5.0], "fastcore-c-direct": [10.0, 99.0]})
-    assert [change.new for change in compare.changes(old, new)] == [2.0]
-
-
-def test_compare_says_it_and_sets_the_exit_status(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    old, new = tmp_path / "old.json", tmp_path / "new.json"
-    result.save(made_result({"fastcore-c-direct": STEADY, "gevent": STEADY}), old)
-    slower = [value * 1.5 for value in STEADY]
-    result.save(made_result({"fastcore-c-direct": slower, "gevent": STEADY}), new)
-    assert command.main(["compare", str(old), str(old)]) == 0
-    assert "2 figures compared: 0 slower" in " ".join(capsys.readouterr().out.split())
-    assert command.main(["compare", str(old), str(new)]) == 1
-    said = " ".join(capsys.readouterr().out.split())
-    assert "Slower" in said and "+50.0%" in said and "FASTCORE-C-DIRECT" in said
-    assert command.main(["compare", str(new), str(old)]) == 0
-    assert "Faster" in capsys.readouterr().out
-
-
-def test_what_fails_now_counts_as_slower() -> None:
-    old, new = made_result({"fastcore-c-direct": STEADY}), made_result({"fastcore-c-direct": []})
-    new.cells[0].failure = "no answer"
-    where, text = console()
-    assert compare.compare(old, new, where) == 1
-    assert "no answer" in text.getvalue()
-
-
-def test_results_of_different_machines_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    old, new = made_result({"limit": STEADY}), made_result({"limit": STEADY})
-    new.about["machine"]["cpu"] = "another"
-    result.save(old, tmp_path / "old.json")
-    result.save(new, tmp_path / "new.json")
-    line = ["compare", str(tmp_path / "old.json"), str(tmp_path / "new.json")]
-    assert command.main(line) == 2
-    assert "different machines" in capsys.readouterr().err
-    assert command.main([*line, "--any-machine"]) == 0
-
-
 # ---- the plans --------------------------------------------------------------
 
 
@@ -227,17 +144,22 @@ def test_what_both_runs_measure_is_the_same() -> None:
     assert [w for w in same if full[w.key] != w] == []
 
 
+@pytest.mark.parametrize("plans", [workloads.full_plans(), workloads.quick_plans()])
+def test_nothing_is_measured_twice(plans: list[workloads.Plan]) -> None:
+    loads = Counter(replace(p.workload, key="", label="", group="", figure="") for p in plans)
+    assert [load for load, count in loads.items() if count > 1] == []
+
+
 def test_a_full_run_has_five_rounds_of_everything() -> None:
     assert {plan.rounds for plan in workloads.full_plans()} == {5}
 
 
 def test_every_pattern_of_a_plan_means_a_server() -> None:
-    contenders = servers.known_servers(None, None)
     for plan in PLANS:
-        taking_part = [c for c in contenders if c.speaks(plan.workload) and plan.wants(c.key)]
+        taking_part = [c for c in SERVERS if c.speaks(plan.workload) and plan.wants(c.key)]
         assert len(taking_part) > 1, plan.workload.key
         for pattern in plan.servers:
-            assert any(replace(plan, servers=(pattern,)).wants(c.key) for c in contenders), pattern
+            assert any(replace(plan, servers=(pattern,)).wants(c.key) for c in SERVERS), pattern
 
 
 def test_workloads_that_do_not_fit_are_scaled_down() -> None:
@@ -256,20 +178,47 @@ def test_sizes_are_shown_as_people_write_them() -> None:
 
 
 def test_all_programs_that_servers_name_are_there() -> None:
-    for contender in servers.known_servers(None, None):
+    for contender in SERVERS:
         for plan in PLANS:
             if contender.key != "limit" and contender.speaks(plan.workload):
                 programs = [a for a in contender.command(plan.workload) if a.endswith(".py")]
                 assert programs and all(Path(program).is_file() for program in programs)
+    for tool in (tools.REDIS, tools.WRK):
+        assert (children.PROGRAMS / tool.program).is_file()
 
 
 def test_what_is_not_installed_is_named() -> None:
-    first = next(c for c in servers.known_servers(None, None) if c.key == "gevent")
+    first = next(c for c in SERVERS if c.key == "gevent")
     missing = servers.why_missing(replace(first, needs=("no_such_module",)))
-    assert missing is not None and "no_such_module is not installed (pip install" in missing
+    assert (
+        missing is not None
+        and "no_such_module is not installed (pip install no_such_module)" in missing
+    )
+    old = replace(OURS, has_c=False)
+    without_c = {c.key: c.server.missing for c in servers.known_servers(Path("limit"), {"": old})}
+    assert "without its C engine" in str(without_c["fastcore-c-direct"])
+    assert without_c["fastcore-python-direct"] is None
 
 
-# ---- measuring --------------------------------------------------------------
+def test_the_fastcore_of_another_python_takes_part_as_ours_does() -> None:
+    other = machine.Installed("/other/python", False, {"fastcore": "0.9"})
+    known = {c.key: c for c in servers.known_servers(Path("limit"), {"": OURS, "@old": other})}
+    ours, old = known["fastcore-python-direct"], known["fastcore-python-direct@old"]
+    assert old.server.label == "fastcore Python@old, recv/send"
+    assert old.server.family not in result.PEERS
+    for plan in PLANS:
+        assert plan.wants(old.key) == plan.wants(ours.key)
+        assert old.speaks(plan.workload) == ours.speaks(plan.workload)
+        if old.speaks(plan.workload):
+            line = old.command(plan.workload)
+            assert line[0] == "/other/python"
+            assert line[1:] == ours.command(plan.workload)[1:]
+    assert known["fastcore-c-direct"].server.missing is None
+    assert "without its C engine" in str(known["fastcore-c-direct@old"].server.missing)
+    assert machine.versions({"": OURS, "@old": other})["fastcore@old"] == "0.9"
+
+
+# ---- the command ------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
@@ -282,124 +231,6 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.fixture
-def kit(tmp_path: Path) -> measure.Kit:
-    """One server that is there and one that is not; nothing is compiled."""
-    contenders = {c.key: c for c in servers.known_servers(None, "no C compiler")}
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    keys = ("limit", "fastcore-python-direct")
-    generator = (sys.executable, str(children.HERE / "load.py"))
-    cores = children.Cores.choose()
-    return measure.Kit({key: contenders[key] for key in keys}, generator, cores, empty)
-
-
-def small_plan(**more: Any) -> workloads.Plan:
-    return replace(workloads.echo(64, 2, ("*",)), rounds=2, seconds=0.05, warmup=0.05, **more)
-
-
-def run_small(kit: measure.Kit, plan: workloads.Plan, seconds: float) -> result.Result:
-    made = measure.make_result([plan], kit.contenders.values())
-    running = measure.Bench(made, [plan], kit, time.monotonic() + seconds)
-    running.run(console()[0], lambda w: show.make_table(made, [w], w.label))
-    return made
-
-
-def test_rounds_visit_the_servers_in_turn() -> None:
-    cells = [result.Cell("a", "w"), result.Cell("b", "w")]
-    order = [(cell.server, number) for cell, number in measure.in_turn(cells, 2)]
-    assert order == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-
-
-def test_a_round_has_the_generators_figures(kit: measure.Kit) -> None:
-    made = run_small(kit, small_plan(), 60)
-    limit, ours = made.cells
-    assert limit.failure == "missing: no C compiler" and not limit.rounds
-    assert [figures["round"] for figures in ours.rounds] == [0, 1]
-    assert all(figures["requests"] > 0 for figures in ours.rounds)
-    assert (ours.failure, ours.errors) == (None, 0)
-    assert "limit: C epoll: missing: no C compiler." in show.cell_notes(made)
-
-
-def test_what_there_is_no_time_for_is_named(kit: measure.Kit) -> None:
-    made = run_small(kit, small_plan(), 1)
-    assert made.cells[1].rounds == []
-    notes = show.cell_notes(made)
-    assert "fastcore Python, recv/send, echo 64 B, 2 busy: left out: no time left." in notes
-    made.cells = made.cells[1:]
-    assert show.cell_notes(made) == ["left out: no time left: echo 64 B, 2 busy."]
-
-
-def test_a_server_that_does_not_start_says_why(kit: measure.Kit) -> None:
-    broken = replace(
-        kit.contenders["fastcore-python-direct"], runner=(sys.executable, "-c", "1/0"), program=()
-    )
-    made = run_small(replace(kit, contenders={broken.key: broken}), small_plan(), 60)
-    assert made.cells[0].failure == "did not start: ZeroDivisionError: division by zero"
-
-
-def test_a_server_that_ends_says_why(kit: measure.Kit) -> None:
-    code = (
-        "import socket; s = socket.create_server(('127.0.0.1', 0));"
-        "print(s.getsockname()[1], flush=True); s.accept(); raise SystemExit('enough')"
-    )
-    broken = replace(
-        kit.contenders["fastcore-python-direct"], runner=(sys.executable, "-c", code), program=()
-    )
-    made = run_small(replace(kit, contenders={broken.key: broken}), small_plan(), 60)
-    assert made.cells[0].failure == "no answer; the server ended: exit status 1, enough"
-
-
-def test_the_load_generator_is_told_what_the_workload_says() -> None:
-    """Its stand-in in Python knows fewer options: an echo uses those alone."""
-    plain = measure.load_arguments(workloads.echo(64, 10, ("*",)))
-    assert plain[:6] == ["--busy", "10", "--idle", "0", "--size", "64"]
-    assert not {"--protocol", "--timeout", "--in-flight", "--requests"} & {*plain}
-    line, accept = (
-        measure.load_arguments(plan) for plan in (workloads.lines(16), workloads.accept(50))
-    )
-    assert line[line.index("--in-flight") + 1] == "16" and "--requests" not in line
-    assert accept[accept.index("--requests") + 1] == "50" and "--timeout" in accept
-
-
-def test_figures_with_many_errors_are_none() -> None:
-    figures = {"busy": 100, "idle": 0, "requests": 5000, "errors": 1}
-    measure.check(figures, small_plan())
-    with pytest.raises(children.Failure, match="2 of 100 connections failed"):
-        measure.check({**figures, "errors": 2}, small_plan())
-    measure.check({**figures, "errors": 40}, workloads.churn(100))
-
-
-def test_servers_with_a_process_for_each_connection_are_spared(kit: measure.Kit) -> None:
-    spared = replace(kit.contenders["fastcore-python-direct"], most=1)
-    made = measure.make_result([small_plan()], [spared])
-    assert str(made.cells[0].failure).startswith("left out: each of its connections")
-
-
-def test_cpu_time_counts_where_the_work_is_done(kit: measure.Kit) -> None:
-    plan, server = small_plan(), kit.contenders["fastcore-python-direct"]
-    figures = {
-        result.CPU: 2.0,
-        "process_cpu_us_per_request": 10.0,
-        result.RATE: 50_000.0,
-        "busy": 2,
-        "idle": 8,
-        "rss_before": 1000,
-        "rss_after": 6000,
-    }
-    assert measure.complete(figures, plan, server)[result.CPU] == 2.0
-    assert measure.complete(figures, plan, server)[result.MEMORY] == 500.0
-    threads = replace(server, whole_process=True)
-    assert measure.complete(figures, plan, threads)[result.CPU] == 10.0
-    forks = replace(threads, forks=True)
-    assert measure.complete(figures, plan, forks)[result.CPU] is None
-    beside = measure.complete(figures, workloads.beside_thread(plan), server)
-    assert beside["thread_share"] == pytest.approx(0.4)
-
-
-# ---- the command ------------------------------------------------------------
-
-
 def test_list_names_servers_and_workloads(tmp_path: Path) -> None:
     done = bench(tmp_path, "--list")
     assert (done.returncode, done.stderr) == (0, "")
@@ -408,9 +239,45 @@ def test_list_names_servers_and_workloads(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_brackets_in_a_reason_are_shown() -> None:
+    """They are no markup for the terminal, wherever they stand."""
+    reason = "pip install 'x[bench]'"
+    made = made_result({"limit": [1.0], "gevent": []})
+    made.workloads = [replace(made.workloads[0], label="the [bold] workload")]
+    made.servers[1] = replace(made.servers[1], label="a [bold] one", missing=reason)
+    made.cells[1].failure = f"missing: {reason}"
+    where, text = console()
+    plan = workloads.Plan(made.workloads[0], ("*",))
+    command.show_list(where, made, [plan])
+    assert reason in text.getvalue()
+    where.print(show.make_table(made, made.workloads, "the [bold] title"))
+    show.print_notes(where, show.cell_notes(made))
+    for what, count in ((reason, 2), ("a [bold] one", 3), ("the [bold] ", 2)):
+        assert text.getvalue().count(what) == count, text.getvalue()
+
+
+def test_narrow_tables_keep_their_digits() -> None:
+    """Names give way, not figures."""
+    made = made_result({"limit": [1.0] * 3, "fastcore-python-direct": [1.0] * 3})
+    made.workloads = [replace(made.workloads[0], unit="connection", busy_thread=True)]
+    made.servers[1] = replace(made.servers[1], label="fastcore Python@another, async_chat")
+    for cell in made.cells:
+        for figures in cell.rounds:
+            figures.update(dict.fromkeys((result.CPU, result.RATE), 1234567.89))
+            figures.update(p50_us=5_872_026, p99_us=5_872_027, thread_share=0.25)
+    where, text = console(80)
+    where.print(show.make_table(made, made.workloads, "the title"))
+    shown = text.getvalue()
+    assert "\u2026" not in shown
+    for figure in ("1,234,567.89", "1,234,568", "5,872,026", "5,872,027", "0.25", "1.00"):
+        assert figure in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 SMALL = ("--server", "fastcore-python-*", "--rounds", "2", "--seconds", "0.05", "--no-counts")
 
 
+@needs_compiler
 @pytest.mark.slow
 def test_a_small_run(tmp_path: Path) -> None:
     done = bench(tmp_path, "--workload", "echo-1k-1", "--workload", "timers-pending*", *SMALL)
@@ -422,15 +289,29 @@ def test_a_small_run(tmp_path: Path) -> None:
     assert {"python", "fastcore"} <= set(made.about["versions"])
     assert {"system", "cpu", "cores", "pinned"} <= set(made.about["machine"])
     assert made.about["duration_s"] > 0
-    done = bench(tmp_path, "compare", "bench.json", "bench.json")
-    assert (done.returncode, done.stderr) == (0, "")
 
 
+@needs_compiler
 @pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_a_run_beside_another_python(tmp_path: Path) -> None:
+    """Here it is the same one: what matters is that both are measured and can be told apart."""
+    beside = ("--beside", f"twin={sys.executable}", "--server", "fastcore-python-direct*")
+    done = bench(tmp_path, "--workload", "echo-1k-1", "--workload", "wakeups*", *SMALL[2:], *beside)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    made = result.load(tmp_path / "bench.json")
+    keys = {"fastcore-python-direct", "fastcore-python-direct@twin"}
+    assert {cell.server for cell in made.cells} == keys
+    assert all(len(cell.rounds) == 2 and cell.failure is None for cell in made.cells), made.cells
+    assert made.about["versions"]["fastcore@twin"] == fastcore.__version__
+
+
+@needs_compiler
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path, number: signal.Signals) -> None:
-    line = bench_line("--workload", "echo-1k-1*", "--server", "fastcore-python-direct")
+    # While a server is being started, nobody has it yet to wait for its end: closed input ends it.
+    line = [sys.executable, "-W", "ignore::ResourceWarning", "-m", "fastcore", "bench"]
+    line += ["--workload", "echo-1k-1*", "--server", "fastcore-python-direct"]
     with subprocess.Popen(
         [*line, "--seconds", "0.05", "--no-counts"],
         cwd=tmp_path,
@@ -463,6 +344,10 @@ def test_mistakes_are_explained(tmp_path: Path) -> None:
         (("--output", "nowhere/bench.json"), "no such folder"),
         (("--rounds", "0"), "must be from 1"),
         (("--seconds", "-1"), "must be from 0.01"),
+        (("--beside", "old"), "must be NAME=PYTHON"),
+        (("--beside", "o[l]d=python"), "must be NAME=PYTHON"),
+        (("--beside", "old=/no/such/python"), "No such file"),
+        (("--workload", "echo-1k-1", "--seconds", "0.1"), "needs a C compiler"),
         (("compare", "one"), "required"),
         (("report", "nothing.json"), "No such file"),
         (("nonsense",), "unrecognized"),
@@ -473,28 +358,46 @@ def test_mistakes_are_explained(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("missing", ["rich", "fastcore._bench"])
-def test_an_incomplete_installation_says_what_to_install(tmp_path: Path, missing: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "install"),
+    [("rich", "pip install rich"), ("fastcore_bench", "pip install 'fastcore-loop[bench]'")],
+)
+def test_an_incomplete_installation_says_what_to_install(
+    tmp_path: Path, missing: str, install: str
+) -> None:
+    done = list_without(missing, tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert install in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_checkout_has_the_benchmarks_at_hand(tmp_path: Path) -> None:
+    """There the package of the source folder is the one that runs."""
+    ignored = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__")
+    shutil.copytree(Path(fastcore.__file__).parent, tmp_path / "fastcore", ignore=ignored)
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "pyproject.toml").touch()
+    done = list_without("fastcore_bench", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"pip install {tmp_path} {tmp_path / 'benchmarks'}" in done.stderr
+
+
+def list_without(missing: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`python -m fastcore bench --list` where a module is not installed."""
     code = (
         "import sys, runpy\n"
         "class Gone:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.split('.')[:2] == {missing.split('.')!r}[:2] or name == {missing!r}:\n"
+        f"        if name == {missing!r}:\n"
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Gone())\n"
         "sys.argv[1:] = ['bench', '--list']\n"
         "runpy.run_module('fastcore', run_name='__main__')\n"
     )
-    done = run(tmp_path, [sys.executable, "-c", code])
-    assert done.returncode == 2
-    assert "pip install 'fastcore-loop[bench]'" in done.stderr
-    assert "Traceback" not in done.stderr
+    return run(folder, [sys.executable, "-c", code])
 
 
-def test_help_explains_the_rule(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        command.main(["compare", "--help"])
-    assert "than its noise" in " ".join(capsys.readouterr().out.split())
+def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["--help"])
     assert "compare" in capsys.readouterr().out

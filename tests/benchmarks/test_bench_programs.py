@@ -19,10 +19,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from bench_support import BENCHMARKS, KEYS, TIMEOUT, build, environment, exchange, run, run_load
+from bench_support import KEYS, PROGRAMS, TIMEOUT, build, environment, exchange, run, run_load
 
 ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
-PROGRAMS = BENCHMARKS / "programs"
 ALL = ("echo", "line", "greet", "broadcast", "download", "upload")
 HANDLERS = {
     "direct": ("echo", "greet"),
@@ -110,7 +109,7 @@ def limit(tmp_path_factory: pytest.TempPathFactory) -> str:
 def need(library: str) -> None:
     """Skip where a third-party library is missing."""
     if library and importlib.util.find_spec(library) is None:
-        pytest.skip(f"needs {library}: pip install 'fastcore-loop[bench]'")
+        pytest.skip(f"{library} is not installed")
 
 
 @contextlib.contextmanager
@@ -144,7 +143,7 @@ def drive(load: str, address: tuple[int, int], arguments: str, requests: float) 
     """Every answer must be right, and there must be so many."""
     pid, port = address
     common = ["--warmup", "0", "--patience", "10", "--pid", str(pid)]
-    done = run_load([load], port, *common, *arguments.split())
+    done = run_load(load, port, *common, *arguments.split())
     assert (done.returncode, done.stderr) == (0, "")
     figures = json.loads(done.stdout)
     assert set(figures) == KEYS

@@ -1,7 +1,7 @@
 """Runs the demo once, in small.
 
 The figures themselves are not judged here: they depend on the machine.  What is: that the table
-and the file appear, and that missing pieces are named.  The load generators are in test_load.py.
+and the file appear, and that missing pieces are named.  The load generator is in test_load.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_support import TIMEOUT, build, exchange, run
+from bench_support import TIMEOUT, build, exchange, needs_compiler, run
 
 ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
 
@@ -32,6 +32,7 @@ def engine(cell: dict[str, Any]) -> str:
     return str(cell["server"]).removeprefix("fastcore-").removesuffix("-tutorial")
 
 
+@needs_compiler
 @pytest.mark.slow
 def test_demo(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
@@ -39,6 +40,9 @@ def test_demo(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for word in ("requests/s", "p99", "/peer", "10 busy + 20 idle", "fastcore, C", "[1/"):
         assert word in done.stdout
+    assert "\u2026" not in done.stdout, "figures that are cut short"
+    for column in ("limit: ", "CPU us: ", "p50, p99: ", "/limit: ", "/peer: "):
+        assert column in done.stdout.replace("\n", " "), column
     cells = json.loads(path.read_text())["cells"]
     answered = {engine(cell) for cell in cells if cell["rounds"]}
     assert {*ENGINES, "pyasyncore"} <= answered, done.stdout
@@ -55,20 +59,23 @@ def test_demo(tmp_path: Path) -> None:
     assert numbers == {(1, 0), (10, 20)}
 
 
-@pytest.mark.slow
-def test_demo_without_compiler(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name != "posix", reason="the load generator is for Unix")
+@pytest.mark.parametrize("how", ["none", "not there", "fails"])
+def test_demo_without_compiler(tmp_path: Path, how: str) -> None:
     path = tmp_path / "figures.json"
-    false = shutil.which("false")
-    done = run_demo(tmp_path, "--json", str(path), CC=false or "no-such-compiler")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "Load by load.py" in done.stdout
-    expected = f"the C compiler {false} failed" if false else "C compiler: "
-    assert expected in " ".join(done.stdout.split())
-    cells = json.loads(path.read_text())["cells"]
-    assert all(not cell["rounds"] for cell in cells if cell["server"] == "limit")
-    assert any(engine(cell) == "python" and cell["rounds"] for cell in cells)
+    more = {
+        "none": {"PATH": str(tmp_path), "CC": ""},
+        "not there": {"CC": "no-such-compiler"},
+        "fails": {"CC": shutil.which("false") or "false"},
+    }[how]
+    done = run_demo(tmp_path, "--json", str(path), **more)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the load generator needs a C compiler" in done.stderr
+    assert "apt install gcc" in done.stderr
+    assert not path.exists()
 
 
+@needs_compiler
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="descriptor limits are a Unix matter")
 def test_demo_scales_down(tmp_path: Path) -> None:

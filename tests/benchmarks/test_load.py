@@ -1,7 +1,7 @@
-"""Sets good and bad servers before the load generators.
+"""Sets good and bad servers before the load generator.
 
-The figures are not judged: they depend on the machine.  What is: that both generators notice
-wrong answers of every kind, in every protocol, count exactly, and never wait for ever.
+The figures are not judged: they depend on the machine.  What is: that it notices wrong
+answers of every kind, in every protocol, counts exactly, and never waits for ever.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from bench_support import KEYS, TIMEOUT, build, python_load, run_load
+from bench_support import BENCHMARKS, KEYS, TIMEOUT, build, run_load
 
 Answer = Callable[[bytes, int], "bytes | None"]
 SHORT = ("--busy", "3", "--idle", "2", "--seconds", "0.1", "--warmup", "0.1", "--patience", "0.2")
@@ -26,23 +25,12 @@ COUNTED = ("--busy", "3", "--requests", "30", "--warmup", "0", "--patience", "0.
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> str | None:
-    """load.c; None without a compiler."""
-    return build("load.c", tmp_path_factory.mktemp("load"))
-
-
-@pytest.fixture(params=["load.c", "load.py"])
-def generator(request: pytest.FixtureRequest, compiled: str | None) -> list[str]:
-    """Both generators take the same arguments; Python stands in for a missing one."""
-    return [compiled] if request.param == "load.c" and compiled else python_load()
-
-
-@pytest.fixture
-def load_c(compiled: str | None) -> list[str]:
-    """The one that has all protocols."""
+def generator(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """load.c."""
+    compiled = build("load.c", tmp_path_factory.mktemp("load"))
     if compiled is None:
         pytest.skip("load.c needs a C compiler and POSIX")
-    return [compiled]
+    return compiled
 
 
 def serve_client(client: socket.socket, answer: Answer, greeting: bytes) -> None:
@@ -99,11 +87,11 @@ def flip(data: bytes, count: int) -> bytes:
     return data if count < 5 else data[:-1] + bytes([data[-1] ^ 1])
 
 
-# ---- echo, by both generators ----------------------------------------------
+# ---- echo --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("in_flight", ["1", "4"])
-def test_load(generator: list[str], in_flight: str) -> None:
+def test_load(generator: str, in_flight: str) -> None:
     more = ("--size", "50000", "--in-flight", in_flight, "--pid", str(os.getpid()))
     with server(same) as port:
         done = run_load(generator, port, *SHORT, *more)
@@ -132,7 +120,7 @@ def test_load(generator: list[str], in_flight: str) -> None:
     ],
     ids=["wrong bytes", "too many bytes", "closes", "never answers", "stops", "holds a byte back"],
 )
-def test_bad_echoes(generator: list[str], answer: Answer, reason: str) -> None:
+def test_bad_echoes(generator: str, answer: Answer, reason: str) -> None:
     with server(answer) as port:
         done = run_load(generator, port, *SHORT)
     assert done.returncode == 0
@@ -140,7 +128,7 @@ def test_bad_echoes(generator: list[str], answer: Answer, reason: str) -> None:
     assert reason in done.stderr
 
 
-def test_a_late_echo_is_noticed(generator: list[str]) -> None:
+def test_a_late_echo_is_noticed(generator: str) -> None:
     """Each answer is that to the request before: of the right length, but stale."""
     before: dict[int, bytes] = {}
 
@@ -155,7 +143,7 @@ def test_a_late_echo_is_noticed(generator: list[str]) -> None:
     assert "differs" in done.stderr
 
 
-def test_an_idle_connection_must_stay_open(generator: list[str]) -> None:
+def test_an_idle_connection_must_stay_open(generator: str) -> None:
     """The server closes it as soon as the busy one works."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -176,7 +164,7 @@ def test_an_idle_connection_must_stay_open(generator: list[str]) -> None:
     assert "idle connection" in done.stderr
 
 
-def test_requests_are_counted_exactly(generator: list[str]) -> None:
+def test_requests_are_counted_exactly(generator: str) -> None:
     sizes = []
 
     def note(data: bytes, count: int) -> bytes:
@@ -190,14 +178,14 @@ def test_requests_are_counted_exactly(generator: list[str]) -> None:
     assert sum(sizes) == 3 + 30 * 100  # the probes as well
 
 
-def test_a_number_of_requests_ends_before_a_silent_server(generator: list[str]) -> None:
+def test_a_number_of_requests_ends_before_a_silent_server(generator: str) -> None:
     with server(lambda data, count: data if count < 4 else b"") as port:
         done = run_load(generator, port, *COUNTED)
     assert json.loads(done.stdout)["errors"] == 3
     assert "no answer" in done.stderr
 
 
-def test_ends_before_a_silent_server(generator: list[str]) -> None:
+def test_ends_before_a_silent_server(generator: str) -> None:
     begin = time.monotonic()
     with server(silence) as port:
         done = run_load(generator, port, *SHORT, "--connect-timeout", "0.5")
@@ -206,7 +194,7 @@ def test_ends_before_a_silent_server(generator: list[str]) -> None:
     assert "no answer: 0 of 5 connections" in done.stderr
 
 
-def test_ends_before_a_server_that_never_accepts(generator: list[str]) -> None:
+def test_ends_before_a_server_that_never_accepts(generator: str) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
         port = listener.getsockname()[1]
         done = run_load(generator, port, *SHORT, "--connect-timeout", "0.5")
@@ -214,7 +202,7 @@ def test_ends_before_a_server_that_never_accepts(generator: list[str]) -> None:
     assert "no answer: 0 of 5 connections" in done.stderr
 
 
-def test_says_when_nobody_listens(generator: list[str]) -> None:
+def test_says_when_nobody_listens(generator: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     done = run_load(generator, port, *SHORT)
@@ -222,13 +210,7 @@ def test_says_when_nobody_listens(generator: list[str]) -> None:
     assert done.stdout == "" or json.loads(done.stdout)["requests"] == 0
 
 
-def test_python_names_what_it_cannot_do() -> None:
-    done = run_load(python_load(), 1, "--protocol", "line")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "load: line needs load.c, and so a C compiler\n"
-
-
-# ---- the other protocols, by load.c ----------------------------------------
+# ---- the other protocols -----------------------------------------------------
 
 
 def dropping_line_ends(data: bytes, count: int) -> bytes:
@@ -293,28 +275,28 @@ def at_end(answer: bytes) -> Answer:
     ],
 )
 def test_bad_answers(
-    load_c: list[str], protocol: str, answer: Answer, greeting: bytes, reason: str
+    generator: str, protocol: str, answer: Answer, greeting: bytes, reason: str
 ) -> None:
     more = ["--protocol", protocol, "--busy", "1", "--idle", "0", "--size", "10"]
     if protocol == "line":
         more += ["--in-flight", "3"]
     with server(answer, greeting) as port:
-        done = run_load(load_c, port, *SHORT, *more)
+        done = run_load(generator, port, *SHORT, *more)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["errors"] == 1
     assert reason in done.stderr
 
 
-def test_upload_must_not_be_answered_early(load_c: list[str]) -> None:
+def test_upload_must_not_be_answered_early(generator: str) -> None:
     with server(lambda data, count: b"OK\r\n" if count < 2 else b"") as port:
         size = str(1 << 26)
         more = ("--protocol", "upload", "--size", size, "--busy", "1", "--idle", "0")
-        done = run_load(load_c, port, *SHORT, *more)
+        done = run_load(generator, port, *SHORT, *more)
     assert json.loads(done.stdout)["errors"] == 1
     assert "before it had everything" in done.stderr
 
 
-def test_a_peer_left_out_of_a_broadcast_is_noticed(load_c: list[str]) -> None:
+def test_a_peer_left_out_of_a_broadcast_is_noticed(generator: str) -> None:
     """Of three peers the first gets nothing."""
     peers: list[socket.socket] = []
     with contextlib.ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listener:
@@ -331,7 +313,7 @@ def test_a_peer_left_out_of_a_broadcast_is_noticed(load_c: list[str]) -> None:
         thread = threading.Thread(target=room)
         thread.start()
         more = ("--protocol", "broadcast", "--busy", "2", "--idle", "1", "--window", "1")
-        done = run_load(load_c, listener.getsockname()[1], *SHORT, *more)
+        done = run_load(generator, listener.getsockname()[1], *SHORT, *more)
         thread.join(TIMEOUT)
     result = json.loads(done.stdout)
     assert (result["requests"], result["errors"]) == (2, 1) or result["errors"] == 1
@@ -350,15 +332,15 @@ def test_a_peer_left_out_of_a_broadcast_is_noticed(load_c: list[str]) -> None:
         (["--speed", "2"], "unknown option --speed"),
     ],
 )
-def test_wrong_arguments(load_c: list[str], arguments: list[str], reason: str) -> None:
-    done = run_load(load_c, 1, *arguments)
+def test_wrong_arguments(generator: str, arguments: list[str], reason: str) -> None:
+    done = run_load(generator, 1, *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert reason in done.stderr
 
 
-def test_usage_names_every_option(load_c: list[str]) -> None:
-    done = subprocess.run([*load_c, "--help"], capture_output=True, text=True, timeout=TIMEOUT)
-    source = (Path(__file__).parents[2] / "benchmarks" / "load_options.h").read_text()
+def test_usage_names_every_option(generator: str) -> None:
+    done = subprocess.run([generator, "--help"], capture_output=True, text=True, timeout=TIMEOUT)
+    source = (BENCHMARKS / "c" / "load_options.h").read_text()
     options = set(re.findall(r'strcmp\(a, "(--[a-z-]+)"\)', source)) - {"--help"}
     assert len(options) > 10
     assert options <= set(re.findall(r"--[a-z-]+", done.stdout))

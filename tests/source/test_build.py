@@ -251,13 +251,14 @@ def test_the_source_distribution_is_complete(source: Path, tmp_path: Path) -> No
         # Without it Python 3.12 warns of a default that it does not have yet.
         archive.extraction_filter = getattr(tarfile, "data_filter", None)  # type: ignore[assignment]
         archive.extractall(tmp_path / "unpacked")
-    for folder in ("src", "fastcore", "tests", "benchmarks", "examples", "docs"):
+    for folder in ("src", "fastcore", "tests", "examples", "docs"):
         kept = {
             path.relative_to(source).as_posix()
             for path in (source / folder).rglob("*")
             if path.is_file() and path.suffix in (".py", ".pyi", ".pyx", ".pxd", ".c", ".h", ".md")
         }
         assert kept <= names, folder
+    assert not [name for name in names if name.startswith("benchmarks")]  # a project of its own
     assert {"Makefile", "LICENSE", "README.md", "CHANGELOG.md", "setup.py"} <= names
     # There is no version control in that folder, and none is needed.
     (again,) = (tmp_path / "unpacked").iterdir()

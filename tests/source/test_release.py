@@ -45,20 +45,24 @@ FILES = {
     "fastcore/_version.py": '"""The version."""\n\n__version__ = "1.2.3"\n',
     "fastcore/py.typed": "",
     "src/engine.pyx": "",
-    "benchmarks/load.c": "",
     "benchmarks/README.md": "",
+    "benchmarks/pyproject.toml": "",
+    "benchmarks/fastcore_bench/c/load.c": "",
+    "benchmarks/fastcore_bench/page.html": "",
     "examples/echo.py": "",
 }
+OF_BENCHMARKS = {name.removeprefix("benchmarks/") for name in FILES if "benchmarks/" in name}
+IN_SDIST = {name for name in FILES if not name.startswith((".gitignore", "benchmarks/"))}
 IN_PURE_WHEEL = {
     "fastcore/__init__.py",
     "fastcore/_version.py",
     "fastcore/_no_extension.txt",
     "fastcore/py.typed",
-    "fastcore/_bench/load.c",
-    "fastcore/_bench/examples/echo.py",
 }
+IN_BENCH_WHEEL = {"fastcore_bench/c/load.c", "fastcore_bench/page.html"}
 LICENCE = "fastcore_loop-1.2.3.dist-info/licenses/LICENSE"
 METADATA = "Metadata-Version: 2.4\nName: fastcore-loop\nVersion: 1.2.3\n\n"
+BENCH, BENCH_METADATA = "fastcore_bench-1.2.3", METADATA.replace("fastcore-loop", "fastcore-bench")
 
 
 @pytest.fixture
@@ -91,15 +95,24 @@ def make_sdist(
 
 
 def make_wheel(
-    folder: Path, names: set[str], said: str = METADATA, tags: str = "py3-none-any"
+    folder: Path,
+    names: set[str],
+    said: str = METADATA,
+    tags: str = "py3-none-any",
+    name: str = "fastcore_loop-1.2.3",
 ) -> Path:
-    path = folder / f"fastcore_loop-1.2.3-{tags}.whl"
+    path = folder / f"{name}-{tags}.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for each in sorted(names):
             archive.writestr(each, "")
-        archive.writestr("fastcore_loop-1.2.3.dist-info/METADATA", said)
-        archive.writestr("fastcore_loop-1.2.3.dist-info/RECORD", "")
+        archive.writestr(f"{name}.dist-info/METADATA", said)
+        archive.writestr(f"{name}.dist-info/RECORD", "")
     return path
+
+
+def make_bench_wheel(folder: Path, names: set[str]) -> Path:
+    licence = f"{BENCH}.dist-info/licenses/LICENSE"
+    return make_wheel(folder, names | {licence}, BENCH_METADATA, name=BENCH)
 
 
 def faults(source: Path, *distributions: Path, tag: str = "") -> list[str]:
@@ -112,9 +125,11 @@ def test_nothing_is_found_where_nothing_is_wrong(source: Path, tmp_path: Path) -
     platform |= {f"fastcore/_{part}_c.cp313-win_amd64.pyd" for part in ("engine", "sockets")}
     platform |= {"fastcore/_chat_c.abi3.so"}
     built = [
-        make_sdist(tmp_path, set(FILES) - {".gitignore"}),
+        make_sdist(tmp_path, IN_SDIST),
         make_wheel(tmp_path, IN_PURE_WHEEL | {LICENCE}),
         make_wheel(tmp_path, platform | {LICENCE}, tags="cp313-cp313-win_amd64"),
+        make_sdist(tmp_path, OF_BENCHMARKS, BENCH_METADATA, BENCH),
+        make_bench_wheel(tmp_path, IN_BENCH_WHEEL),
     ]
     assert faults(source, *built) == []
     assert faults(source, *built, tag="v1.2.3") == []
@@ -122,12 +137,12 @@ def test_nothing_is_found_where_nothing_is_wrong(source: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("lost", ["src/engine.pyx", "fastcore/py.typed", "README.md"])
 def test_a_file_missing_in_the_source_distribution(source: Path, tmp_path: Path, lost: str) -> None:
-    sdist = make_sdist(tmp_path, set(FILES) - {".gitignore", lost})
+    sdist = make_sdist(tmp_path, IN_SDIST - {lost})
     assert faults(source, sdist) == [f"fastcore_loop-1.2.3.tar.gz: {lost} is missing"]
 
 
 def test_a_stranger_in_the_source_distribution(source: Path, tmp_path: Path) -> None:
-    sdist = make_sdist(tmp_path, set(FILES) - {".gitignore"} | {"src/engine.c"})
+    sdist = make_sdist(tmp_path, IN_SDIST | {"src/engine.c"})
     assert faults(source, sdist) == ["fastcore_loop-1.2.3.tar.gz: src/engine.c should not be there"]
 
 
@@ -139,12 +154,34 @@ def test_a_file_missing_in_a_wheel(source: Path, tmp_path: Path, lost: str) -> N
 
 @pytest.mark.parametrize(
     "stranger",
-    ["tests/test_loop.py", "src/engine.pyx", "fastcore/old.py", "fastcore/_engine_c.abi3.so"],
+    [
+        "tests/test_loop.py",
+        "src/engine.pyx",
+        "fastcore/old.py",
+        "fastcore/_engine_c.abi3.so",
+        "fastcore_bench/c/load.c",
+    ],
 )
 def test_a_stranger_in_a_wheel(source: Path, tmp_path: Path, stranger: str) -> None:
     wheel = make_wheel(tmp_path, IN_PURE_WHEEL | {stranger, LICENCE})
     said = stranger.removesuffix(".abi3.so")
     assert faults(source, wheel) == [f"{wheel.name}: {said} should not be there"]
+
+
+def test_distributions_of_the_benchmarks(source: Path, tmp_path: Path) -> None:
+    """They hold that folder and that package: no more, no less."""
+    sdist = make_sdist(
+        tmp_path, OF_BENCHMARKS - {"README.md"} | {"setup.py"}, BENCH_METADATA, BENCH
+    )
+    assert faults(source, sdist) == [
+        f"{BENCH}.tar.gz: README.md is missing",
+        f"{BENCH}.tar.gz: setup.py should not be there",
+    ]
+    names = {"fastcore_bench/page.html", "fastcore/__init__.py"}
+    assert faults(source, make_bench_wheel(tmp_path, names)) == [
+        f"{BENCH}-py3-none-any.whl: fastcore_bench/c/load.c is missing",
+        f"{BENCH}-py3-none-any.whl: fastcore/__init__.py should not be there",
+    ]
 
 
 def test_a_platforms_wheel_without_an_extension(source: Path, tmp_path: Path) -> None:
@@ -160,7 +197,7 @@ def test_a_wheel_without_the_licence(source: Path, tmp_path: Path) -> None:
 
 
 def test_versions_that_differ(source: Path, tmp_path: Path) -> None:
-    names = set(FILES) - {".gitignore"}
+    names = IN_SDIST
     sdist = make_sdist(tmp_path, names, METADATA.replace("1.2.3", "1.2.4"))
     expected = "fastcore_loop-1.2.3.tar.gz: it is version 1.2.4, the sources are 1.2.3"
     assert faults(source, sdist) == [expected]
@@ -170,14 +207,14 @@ def test_versions_that_differ(source: Path, tmp_path: Path) -> None:
 
 
 def test_a_distribution_of_something_else(source: Path, tmp_path: Path) -> None:
-    names = set(FILES) - {".gitignore"}
+    names = IN_SDIST
     sdist = make_sdist(tmp_path, names, name="fastcore-1.2.3")
     sdist_said = make_sdist(tmp_path, names, METADATA.replace("fastcore-loop", "fastcore"))
     assert faults(source, sdist) == [
-        "fastcore-1.2.3.tar.gz: it is of fastcore, not of fastcore-loop"
+        "fastcore-1.2.3.tar.gz: it is of fastcore, not of fastcore-loop or fastcore-bench"
     ]
     assert faults(source, sdist_said) == [
-        "fastcore_loop-1.2.3.tar.gz: it is of fastcore, not of fastcore-loop"
+        "fastcore_loop-1.2.3.tar.gz: it is of fastcore, not of fastcore-loop or fastcore-bench"
     ]
 
 
@@ -209,7 +246,7 @@ def test_a_document_that_links_to_nothing(source: Path, broken: str) -> None:
 
 def test_a_description_that_links_to_a_file(source: Path, tmp_path: Path) -> None:
     said = METADATA + "[here](https://example.org), [there](docs/more.md)\n"
-    sdist = make_sdist(tmp_path, set(FILES) - {".gitignore"}, said)
+    sdist = make_sdist(tmp_path, IN_SDIST, said)
     assert faults(source, sdist) == [
         "fastcore_loop-1.2.3.tar.gz: its description links to docs/more.md: not on an index"
     ]

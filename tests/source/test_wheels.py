@@ -85,5 +85,18 @@ def test_the_promised_pythons_are_the_built_ones() -> None:
 
 
 def test_the_tests_of_wheels_need_nothing_that_the_others_lack() -> None:
-    of_wheels = set(project()["dependency-groups"]["test-wheel"])
-    assert of_wheels <= set(project()["project"]["optional-dependencies"]["test"])
+    assert {"include-group": "test-wheel"} in project()["dependency-groups"]["test"]
+
+
+def test_what_is_for_developers_is_no_extra() -> None:
+    assert project()["project"]["optional-dependencies"] == {"bench": ["fastcore-bench"]}
+
+
+def test_what_the_demo_needs_the_benchmarks_need() -> None:
+    """`make demo` installs them without what the demo has no use for."""
+    import tomllib
+
+    text = (SOURCE / "benchmarks" / "pyproject.toml").read_text(encoding="utf-8")
+    needed = tomllib.loads(text)["project"]["dependencies"]
+    assert set(project()["dependency-groups"]["demo"]) < set(needed)
+    assert "fastcore-loop" in needed

@@ -7,24 +7,30 @@ compare and report.
 from __future__ import annotations
 
 import argparse
+import os
+import re
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from . import compare, counts, demo, show, tools, workloads
+from . import counts, demo, show, tools, workloads
+from .children import Failure
 from .measure import Bench, Kit, about, make_result, prepared
 from .result import Result, ResultError, Workload, load, save
 from .servers import Contender
-from .workloads import IN_PROCESS, ROUNDS, SECONDS, Plan, fit, full_plans, quick_plans
+from .workloads import ROUNDS, SECONDS, Plan, fit, full_plans, quick_plans
 
 PROG = "python -m fastcore bench"
 COMMANDS = ("run", "compare", "report", "demo")
@@ -39,6 +45,15 @@ Without a command it is `run`: see `run --help` for its options.
 RUN_DESCRIPTION = """\
 Measures every server under every workload and writes a JSON file with all raw rounds. Takes up to
 30 minutes, with --quick up to 2; Ctrl-C ends it early and keeps what there is.
+"""
+
+
+COMPARE_DESCRIPTION = """\
+Compares what each workload is about (CPU time per request; for some the rate, or memory) for every
+server that both files have. Each round counts as a multiple of the limit's round of the same
+number, so that a machine that is slower today slows down both; where there is no such round, the
+plain figure counts. A cell got slower where Welch's t-test says so with 99 % confidence, and by at
+least 3 %.
 """
 
 
@@ -57,6 +72,15 @@ def rounds(text: str) -> int:
     return number
 
 
+def named_python(text: str) -> tuple[str, str]:
+    """From "old=/path/to/python": the name and the interpreter."""
+    name, _, python = text.partition("=")
+    if not re.fullmatch(r"[\w.-]+", name) or not python:
+        raise argparse.ArgumentTypeError("must be NAME=PYTHON, such as old=/path/to/bin/python")
+    # Servers run in another folder.
+    return name, os.path.abspath(shutil.which(python) or python)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     parser = argparse.ArgumentParser(prog=PROG, description=DESCRIPTION)
@@ -66,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     comparing = commands.add_parser(
         "compare",
         help="say what got slower between two results",
-        description=compare.RULE,
+        description=COMPARE_DESCRIPTION,
         epilog="The exit status is 1 where something got slower, or failed that did not before.",
     )
     comparing.add_argument("old", type=Path, metavar="OLD")
@@ -119,6 +143,15 @@ def add_run_arguments(run: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not count system calls and instructions; --quick never does",
     )
+    run.add_argument(
+        "--beside",
+        type=named_python,
+        action="append",
+        default=[],
+        metavar="NAME=PYTHON",
+        help="measure the fastcore of another interpreter as well, under keys such as"
+        " fastcore-c-direct@NAME; may be given several times",
+    )
     run.add_argument("--list", action="store_true", help="show servers and workloads, and end")
 
 
@@ -166,15 +199,6 @@ def choose(
     }
     plans = [p for p in plans if reasons.get(p.workload.key) is None]
     notes += [f"Load by tools is left out: {reason}." for reason in {*reasons.values()} if reason]
-    if kit.echo_only:
-        alone = ("echo", *IN_PROCESS, *tools.PROTOCOLS)
-        some = [p for p in plans if p.workload.protocol in alone]
-        if len(some) < len(plans):
-            notes.append(
-                "Without a C compiler only echo is measured:"
-                f" {len(plans) - len(some)} other workloads are left out."
-            )
-        plans = some
     if not make_result(plans, contenders).cells:
         raise Usage(" ".join([*notes, "nothing fits these options; --list shows what there is"]))
     return plans, contenders, notes
@@ -196,13 +220,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if not path.parent.is_dir():
             raise Usage(f"{path}: there is no such folder")
     if options.report:
-        load_report()
-    with prepared() as (kit, limit, notes):
+        needing("report")
+    with prepared(dict(options.beside)) as (kit, limit, notes):
         plans, contenders, more = choose(options, kit, limit)
-        if options.list:
-            show_list(console, make_result(plans, contenders), plans)
-            return 0
         result = make_result(plans, contenders)
+        if options.list:
+            show_list(console, result, plans)
+            return 0
+        kit.compile()
         result.about = about(kit, limit, vars(options))
         notes += more
         if not options.workload:
@@ -227,7 +252,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             notes.append("Interrupted: what was not measured by then is missing.")
             status = INTERRUPTED
         keep()
-    show.print_notes(console, result.notes)
+    show.print_notes(console, [*show.LEGEND, show.SPREAD_LEGEND, *result.notes])
     console.print(f"{result.about['duration_s']:.0f} s in all; written to {options.output}.")
     if options.report:
         return max(status, write_report(result, options.report, console))
@@ -245,7 +270,7 @@ def add_counts(result: Result, kit: Kit, deadline: float, console: Console) -> l
     """Count system calls and instructions for some of the cells, and show them; notes."""
     console.print("Counting system calls and instructions.")
     with console.status("") as status:
-        notes = counts.fill(result, kit, deadline, status.update)
+        notes = counts.fill(result, kit, deadline, lambda text: status.update(Text(text)))
     for workload in result.workloads:
         if any(cell.counts for cell in result.row(workload.key)):
             console.print(show.make_counts_table(result, workload))
@@ -256,7 +281,7 @@ def show_list(console: Console, result: Result, plans: Sequence[Plan]) -> None:
     """All servers and workloads by key, and what is missing."""
     table = Table(title="Servers", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("key", "server", "missing"):
-        table.add_column(heading, no_wrap=heading != "missing")
+        table.add_column(heading, no_wrap=heading == "key")
     for server in result.servers:
         table.add_row(server.key, server.label, server.missing or "")
     console.print(table)
@@ -270,18 +295,17 @@ def show_list(console: Console, result: Result, plans: Sequence[Plan]) -> None:
     console.print(table)
 
 
-def load_report() -> ModuleType:
-    """The module that makes reports; nothing else needs its libraries."""
+def needing(name: str) -> ModuleType:
+    """The module `report` or `compare`; nothing else needs their libraries."""
     try:
-        from . import report
+        return import_module(f".{name}", __package__)
     except ModuleNotFoundError as error:
-        raise Usage(f"a report needs {error.name}: pip install 'fastcore-loop[bench]'") from error
-    return report
+        raise Usage(f"`bench {name}` needs {error.name}: pip install {error.name}") from error
 
 
 def write_report(result: Result, path: Path, console: Console) -> int:
     """Write the HTML report."""
-    load_report().write(result, path)
+    needing("report").write(result, path)
     console.print(f"Report: {path}")
     return 0
 
@@ -289,6 +313,7 @@ def write_report(result: Result, path: Path, console: Console) -> int:
 def run_compare(options: argparse.Namespace, console: Console) -> int:
     """Say what got slower."""
     old, new = load(options.old), load(options.new)
+    compare = needing("compare")
     different = compare.other_machine(old, new)
     if different and not options.any_machine:
         raise Usage(
@@ -312,7 +337,7 @@ def main(argv: Sequence[str]) -> int:
         arguments.insert(0, "run")
     parser = make_parser()
     options = parser.parse_args(arguments)
-    console = Console(highlight=False)
+    console = show.make_console()
     # Whatever ends this program ends its children, too, and keeps what there is.
     for number in (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")):
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
@@ -320,7 +345,7 @@ def main(argv: Sequence[str]) -> int:
     does = {"run": run, "compare": run_compare, "report": run_report, "demo": demo.run}
     try:
         return does[options.command](options, console)
-    except (Usage, ResultError) as error:
+    except (Usage, ResultError, Failure) as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

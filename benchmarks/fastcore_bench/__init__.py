@@ -1,4 +1,4 @@
-"""The benchmark suite, installed as fastcore._bench: `python -m fastcore bench`.
+"""The benchmark suite of fastcore: `python -m fastcore bench`.
 
 It measures programs from outside, as processes of their own; nothing in fastcore imports it but
 the command line.

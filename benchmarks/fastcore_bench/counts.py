@@ -8,25 +8,23 @@ repeat.  It must not know how CPU time is measured.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from .children import Failure, end, last_line, run_json
-from .measure import Kit
+from .children import Cores, Failure, last_line, run_json, running
+from .measure import Kit, load_arguments
 from .result import Cell, Result, Workload
 from .servers import Contender
+from .workloads import Plan
 
 FEW = 200  # requests of the first run
 TIMEOUT = 60.0  # seconds for a run; a server under callgrind takes ten to start
@@ -109,65 +107,20 @@ def why_not(tool: Tool, folder: Path) -> str | None:
 # ---- one server ------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def started(command: Sequence[str], folder: Path) -> Iterator[int]:
-    """Start a server; gives its port.  Afterwards it ends by itself, as a tool wants it to."""
-    with tempfile.TemporaryFile("w+") as complaints:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=complaints,
-            text=True,
-            cwd=folder,
-            env={**os.environ, "PYTHONHASHSEED": "0"},
-            start_new_session=True,
-        )
-
-        def give_up() -> None:
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-        guard = threading.Timer(TIMEOUT, give_up)
-        guard.start()
-        try:
-            assert process.stdin is not None and process.stdout is not None
-            match = re.search(r"(\d+)\s*$", process.stdout.readline())
-            if match is None:
-                give_up()
-                process.wait()
-                complaints.seek(0)
-                raise Failure(f"did not start: {last_line(complaints.read())}")
-            yield int(match[1])
-            process.stdin.close()
-            process.wait()  # the guard bounds it
-        finally:
-            guard.cancel()
-            end(process)
-
-
-def load_arguments(workload: Workload, requests: int) -> list[str]:
-    """The load generator's options for one connection that sends so many requests."""
-    options: dict[str, object] = {
-        "--protocol": workload.protocol,
-        "--busy": 1,
-        "--size": workload.size,
-        "--in-flight": workload.in_flight,
-        "--warmup": 0,
-        "--requests": requests,
-    }
-    return [str(text) for pair in options.items() for text in pair]
-
-
 def count(tool: Tool, contender: Contender, workload: Workload, kit: Kit) -> float:
     """What one request costs a server, counted by a tool."""
     totals = []
+    free = Cores(None, None)  # a count does not depend on where it is made
     with tempfile.TemporaryDirectory(prefix="fastcore-counts-") as name:
         file = Path(name) / "counted"
         for requests in (FEW, tool.many):
-            with started([*tool.command(file), *contender.command(workload)], kit.folder) as port:
-                load = [*kit.generator, "127.0.0.1", str(port)]
-                run_json([*load, *load_arguments(workload, requests)], None, kit.folder, TIMEOUT)
+            one = replace(workload, busy=1, requests=requests)
+            load = load_arguments(Plan(one, (), warmup=0.0))
+            line = ["env", "PYTHONHASHSEED=0", *tool.command(file), *contender.command(workload)]
+            # Only a server that ends by itself lets the tool write what it counted.
+            with running(line, free, kit.folder, TIMEOUT, kill=False) as (_, port):
+                line = [str(kit.generator), "127.0.0.1", str(port), *load]
+                run_json(line, None, kit.folder, TIMEOUT)
             try:
                 totals.append(tool.read(file.read_text(encoding="utf-8")))
             except OSError as error:

@@ -9,19 +9,21 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .children import HERE
+from .children import PROGRAMS
+from .machine import Installed
 from .result import Server, Workload
 from .tools import PROTOCOLS as TOOL_PROTOCOLS
 from .workloads import IN_PROCESS
 
-PROGRAMS = HERE / "programs"
 # The asyncore that a plain python imports here.
 PEER = "stdlib asyncore" if sys.version_info < (3, 12) else "pyasyncore"
-INSTALL = "pip install 'fastcore-loop[bench]'"
+NO_C_ENGINE = "fastcore was installed without its C engine (python -m fastcore info)"
+# Modules that come with a distribution of another name.
+DISTRIBUTIONS = {"asyncore": "pyasyncore", "asynchat": "pyasynchat"}
 
 # What a program of each kind of handler speaks.
 HANDLERS = {
@@ -67,7 +69,7 @@ class Contender:
         """The command line for one workload."""
         protocol = SPOKEN.get(workload.protocol, workload.protocol)
         if protocol in IN_PROCESS:
-            loop = self.server.family.partition("-")[0]
+            loop = self.server.family.partition("-")[0]  # fastcore, asyncio, uvloop
             line = [*self.runner, str(PROGRAMS / f"{protocol}.py"), "--loop", loop]
             return [*line, "--count", str(workload.requests)]
         line = [*self.runner, *self.program, "--protocol", protocol]
@@ -82,35 +84,52 @@ class Contender:
         return line + ["--busy-thread"] * (workload.busy_thread and self.key != "limit")
 
 
-def known_servers(limit: Path | None, why_no_limit: str | None) -> list[Contender]:
-    """All servers, the limit (the compiled C program, or why there is none) first."""
+def known_servers(limit: Path, fastcores: Mapping[str, Installed]) -> list[Contender]:
+    """All servers, first the limit: the C program that will be compiled to that file.
+
+    `fastcores` are this Python's, named "", and others named "@" and a word.
+    """
+    linux = sys.platform.startswith("linux")
+    why_no_limit = None if linux else "the C server uses epoll, which is Linux only"
     first = Contender(Server("limit", "limit: C epoll", "limit", why_no_limit), (str(limit),))
-    others = [*channel_servers(), *asyncio_servers(), *other_servers()]
+    others = [*fastcore_servers(fastcores), *asyncore_servers()]
+    others += [*asyncio_servers(), *other_servers()]
     return [first, *(replace(c, server=replace(c.server, missing=why_missing(c))) for c in others)]
 
 
-def channel_servers() -> Iterator[Contender]:
-    """One program on three runners, by handler."""
-    fastcore = (sys.executable, "-m", "fastcore", "run", "--engine")
-    runners = (
-        ("fastcore-c", "fastcore C", (*fastcore, "c"), ("fastcore._engine_c",)),
-        ("fastcore-python", "fastcore Python", (*fastcore, "python"), ()),
-        ("pyasyncore", PEER, PLAIN, ("asyncore", "asynchat")),
-    )
+def fastcore_servers(fastcores: Mapping[str, Installed]) -> Iterator[Contender]:
+    """One program on each engine of each fastcore, by handler."""
     # As much at a time as suits it: a socket object gets new memory for each recv(), which is dear
     # beyond 128 KiB; the C engine reads by way of a buffer that it has.
-    receive = {"fastcore-c": ("--receive", "262144")}
-    for family, name, runner, needs in runners:
-        for handler, (label, protocols) in HANDLERS.items():
-            if family == "pyasyncore":  # it has neither timers nor wake-ups
-                protocols = tuple(p for p in protocols if p not in IN_PROCESS)
-            yield Contender(
-                Server(f"{family}-{handler}", f"{name}, {label}", family),
-                runner,
-                (str(PROGRAMS / "channels.py"), "--handler", handler, *receive.get(family, ())),
-                protocols,
-                needs,
-            )
+    for engine, more in (("C", ("--receive", "262144")), ("Python", ())):
+        for name, one in fastcores.items():
+            runner = (one.python, "-m", "fastcore", "run", "--engine", engine.lower())
+            missing = NO_C_ENGINE if engine == "C" and not one.has_c else None
+            for handler, (label, protocols) in HANDLERS.items():
+                family = f"fastcore-{engine.lower()}"
+                yield Contender(
+                    Server(
+                        f"{family}-{handler}{name}",
+                        f"fastcore {engine}{name}, {label}",
+                        family + name,  # a family of its own: `name` is another program
+                        missing,
+                    ),
+                    runner,
+                    (str(PROGRAMS / "channels.py"), "--handler", handler, *more),
+                    protocols,
+                )
+
+
+def asyncore_servers() -> Iterator[Contender]:
+    """The same program on what people use today, which has neither timers nor wake-ups."""
+    for handler, (label, protocols) in HANDLERS.items():
+        yield Contender(
+            Server(f"pyasyncore-{handler}", f"{PEER}, {label}", "pyasyncore"),
+            PLAIN,
+            (str(PROGRAMS / "channels.py"), "--handler", handler),
+            tuple(p for p in protocols if p not in IN_PROCESS),
+            needs=("asyncore", "asynchat"),
+        )
 
 
 def asyncio_servers() -> Iterator[Contender]:
@@ -148,16 +167,6 @@ def why_missing(contender: Contender) -> str | None:
     if contender.forks and not hasattr(os, "fork"):
         return "this system has no fork()"
     for module in contender.needs:
-        if not found(module):
-            if module == "fastcore._engine_c":
-                return "fastcore was installed without its C engine (python -m fastcore info)"
-            return f"{module} is not installed ({INSTALL})"
-    return None
-
-
-def found(module: str) -> bool:
-    """Whether a module could be imported; it is not."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ImportError:
-        return False
+        if importlib.util.find_spec(module) is None:
+            return f"{module} is not installed (pip install {DISTRIBUTIONS.get(module, module)})"
+    return contender.server.missing

@@ -1,4 +1,4 @@
-"""Load by programs that users know: redis-benchmark and wrk, against the servers of examples/.
+"""Load by programs that users know: redis-benchmark and wrk, against servers of their protocols.
 
 Makes of what they print the same figures that our own load generator gives.  The server's CPU
 time comes from /proc, where there is one.  It must not know how servers are chosen or compared.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import os
 import re
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .children import HERE, Cores, Failure, last_line, run_to_end, running
+from .children import PROGRAMS, Cores, Failure, last_line, run_to_end, running
 from .result import CPU, RATE, Round, Workload
 
 CLIENTS = 50
@@ -29,11 +28,11 @@ PROTOCOLS = (*COMMANDS, "http")
 
 @dataclass(frozen=True)
 class Tool:
-    """A load generator, the Debian package that has it, and the example that it drives."""
+    """A load generator, the Debian package that has it, and the program that it drives."""
 
     name: str
     debian: str
-    example: str
+    program: str
 
 
 REDIS = Tool("redis-benchmark", "redis-tools", "resp_server.py")
@@ -66,30 +65,17 @@ def workloads() -> list[Workload]:
     return [*found, Workload("wrk-http", label, "tools", "http", size=14, busy=CLIENTS)]
 
 
-def example(name: str) -> Path:
-    """One of the examples: installed beside this file, or in a checkout beside its folder."""
-    for folder in (HERE / "examples", HERE.parent / "examples"):
-        if (folder / name).is_file():
-            return folder / name
-    raise Failure(f"the example {name} is not installed")
-
-
 def why_not(protocol: str) -> str | None:
     """Why the load of a protocol cannot be made here; None where it can."""
     tool = tool_of(protocol)
     if shutil.which(tool.name) is None:
         return f"{tool.name} is not installed (Debian: apt install {tool.debian})"
-    try:
-        example(tool.example)
-    except Failure as failure:
-        return str(failure)
     return None
 
 
 def server_command(runner: Sequence[str], protocol: str) -> list[str]:
-    """How to start the example: `runner` is a Python, or fastcore with one of its engines."""
-    line = [*runner, str(example(tool_of(protocol).example))]
-    return line if os.name == "nt" else [*line, "--poll"]
+    """How to start the server: `runner` is a Python, or fastcore with one of its engines."""
+    return [*runner, str(PROGRAMS / tool_of(protocol).program), "--poll"]
 
 
 # ---- what they print --------------------------------------------------------------
@@ -186,7 +172,7 @@ def measure(
     seconds: float,
     timeout: float,
 ) -> Round:
-    """One round: an example on a fresh process under a tool's load, for about so many seconds."""
+    """One round: a server on a fresh process under a tool's load, for about so many seconds."""
     reason = why_not(workload.protocol)
     if reason is not None:
         raise Failure(reason)

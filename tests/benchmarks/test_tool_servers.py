@@ -1,4 +1,4 @@
-"""The RESP and the HTTP server of examples/, spoken to in raw bytes over real sockets.
+"""The servers that redis-benchmark and wrk drive, spoken to in raw bytes over real sockets.
 
 Each runs unmodified on every engine, and on the asyncore that a plain `python` finds: what one of
 them answers all must answer.  Knows the protocols and nothing of fastcore's inside.
@@ -16,19 +16,20 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from test_examples import ENGINES, EXAMPLES, TIMEOUT, connect, receive_all, serving
+from bench_support import PROGRAMS
+from test_examples import ENGINES, TIMEOUT, connect, receive_all, serving
 
 SIZES = (1, 2, 3, 7, 1000)  # bytes of the pieces that requests are cut into
 
 
 @contextlib.contextmanager
 def server_of(runner: str, name: str) -> Iterator[int]:
-    """One example on an engine or on the peer; its port.  It must neither end nor complain."""
+    """One server on an engine or on the peer; its port.  It must neither end nor complain."""
     line = [sys.executable, "-W", "error", "-m", "fastcore", "run", "--engine", runner]
     if runner == "peer":
         line = [sys.executable, "-W", "ignore"]
     options = [] if os.name == "nt" else ["--poll"]
-    with serving("auto", [*line, str(EXAMPLES / name), *options]) as (process, port):
+    with serving("auto", [*line, str(PROGRAMS / name), *options]) as (process, port):
         yield port
         assert process.poll() is None
         process.kill()

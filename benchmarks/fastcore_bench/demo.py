@@ -92,6 +92,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         for busy, idle in connections
     ]
     with prepared() as (kit, limit, notes):
+        kit.compile()
         plans, more = fit(plans, limit)
         plans = [replace(p, workload=without_size(p.workload)) for p in plans]
         contenders = [
@@ -110,9 +111,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         Bench(result, plans, kit, deadline).run(console, table)
     console.print(table())
     result.notes = [*notes, *more, *show.cell_notes(result)]
-    show.print_notes(console, result.notes)
-    generator = "load.py" if kit.echo_only else "load.c"
-    console.print(f"Load by {generator}; {time.monotonic() - begin:.0f} s in all.")
+    show.print_notes(console, [*show.LEGEND, *result.notes])
+    console.print(f"{time.monotonic() - begin:.0f} s in all.")
     if options.json:
         save(result, options.json)
     return 0 if any(cell.rounds for cell in result.cells) else 1

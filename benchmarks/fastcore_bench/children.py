@@ -14,7 +14,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,12 @@ from pathlib import Path
 from .result import Round
 
 HERE = Path(__file__).resolve().parent
+PROGRAMS = HERE / "programs"
 START_TIMEOUT = 15.0  # seconds until a server must have named its port
+GET_COMPILER = (
+    "install one (Debian: apt install gcc libc6-dev, Fedora: dnf install gcc, macOS: xcode-select"
+    " --install), or name it in the environment variable CC"
+)
 NOT_STARTED = "did not start: "  # how a Failure of a server that never served begins
 
 
@@ -68,36 +72,41 @@ def compiler_command() -> list[str] | None:
 
 
 def compile_c(source: str, directory: Path) -> Path:
-    """Compile one of the C programs beside this file."""
+    """Compile one of the C programs of the folder c."""
+    if os.name != "posix":
+        raise Failure("the load generator is for Unix; on Windows, run the benchmarks in WSL")
     compiler = compiler_command()
     if compiler is None:
-        raise Failure("no C compiler")
+        raise Failure(f"the load generator needs a C compiler, and there is none: {GET_COMPILER}")
     program = directory / Path(source).stem
-    line = [*compiler, "-O2", "-o", str(program), str(HERE / source)]
+    line = [*compiler, "-O2", "-o", str(program), str(HERE / "c" / source)]
     try:
         done = subprocess.run(line, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Failure(f"C compiler: {error}") from error
+        raise Failure(f"the load generator needs a C compiler ({error}): {GET_COMPILER}") from error
     if done.returncode:
         reason = last_line(done.stderr) if done.stderr else f"exit status {done.returncode}"
-        raise Failure(f"the C compiler {compiler[0]} failed: {reason}")
+        raise Failure(
+            f"the load generator needs a C compiler, and {compiler[0]} failed ({reason}):"
+            f" {GET_COMPILER}"
+        )
     return program
 
 
-def load_generator(directory: Path) -> tuple[tuple[str, ...], str | None]:
-    """The load generator's command, and why it is not the one in C where it is not."""
-    try:
-        return (str(compile_c("load.c", directory)),), None
-    except Failure as failure:
-        return (sys.executable, str(HERE / "load.py")), str(failure)
-
-
 @contextlib.contextmanager
-def running(command: Sequence[str], cores: Cores, directory: Path) -> Iterator[tuple[int, int]]:
+def running(
+    command: Sequence[str],
+    cores: Cores,
+    directory: Path,
+    timeout: float = START_TIMEOUT,
+    *,
+    kill: bool = True,
+) -> Iterator[tuple[int, int]]:
     """Start a server; gives its process id and port, and ends it afterwards.
 
-    The working directory should be an empty one: the installed package is what
-    gets measured, not a source tree that happens to be the current directory.
+    Without `kill` it has time to end by itself, as servers do whose input closes.  The working
+    directory should be an empty one: the installed package is what gets measured, not a source
+    tree that happens to be the current directory.
     """
     with tempfile.TemporaryFile("w+") as complaints:
         process = subprocess.Popen(
@@ -107,10 +116,10 @@ def running(command: Sequence[str], cores: Cores, directory: Path) -> Iterator[t
             stderr=complaints,
             text=True,
             cwd=directory,
-            start_new_session=os.name == "posix",  # a group of its own, see `end`
+            start_new_session=True,  # a group of its own, see `kill_group`
         )
         pin(process, cores.server)
-        guard = threading.Timer(START_TIMEOUT, process.kill)
+        guard = threading.Timer(timeout, kill_group, [process])
         guard.start()
         port = None
         try:
@@ -118,12 +127,16 @@ def running(command: Sequence[str], cores: Cores, directory: Path) -> Iterator[t
             match = re.search(r"(\d+)\s*$", process.stdout.readline())
             guard.cancel()
             if match is None:
-                process.kill()
+                kill_group(process)
                 process.wait()
                 complaints.seek(0)
                 raise Failure(NOT_STARTED + last_line(complaints.read()))
             port = int(match[1])
             yield process.pid, port
+            if not kill and process.stdin is not None:
+                process.stdin.close()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout)
         except Failure as failure:
             # A server that ended by itself has a better reason to give; it may
             # be at it just now.
@@ -139,13 +152,16 @@ def running(command: Sequence[str], cores: Cores, directory: Path) -> Iterator[t
             end(process)
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    """End a child and, where it has a process group of its own, the children it forked."""
-    if os.name != "posix":
-        process.kill()
-    elif process.returncode is None:  # once waited for, its number could be another's
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill a child and the children that it forked."""
+    if process.returncode is None:  # once waited for, its number could be another's
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a child, and close what led to it."""
+    kill_group(process)
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             stream.close()
@@ -166,7 +182,7 @@ def run_to_end(
         stderr=subprocess.PIPE,
         text=True,
         cwd=directory,
-        start_new_session=os.name == "posix",
+        start_new_session=True,
     )
     pin(process, core)
     try:

@@ -1,4 +1,4 @@
-"""What the figures depend on: the machine, the limit of open files, the versions.
+"""What the figures depend on: the machine, the limit of open files, what is installed.
 
 It must not know what is measured.
 """
@@ -6,17 +6,54 @@ It must not know what is measured.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
+import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-import fastcore
-
-from .children import Cores
+from .children import Cores, Failure, last_line, run_to_end
 
 PACKAGES = ("pyasyncore", "pyasynchat", "uvloop", "gevent", "pyftpdlib")
+# A program for any interpreter: which fastcore its servers will run on.
+PROBE = """
+import json, os
+os.environ["FASTCORE_ENGINE"] = "auto"
+import fastcore, fastcore._engine as engine
+built = {f"engine {key}": str(value) for key, value in engine.build_info.items()}
+versions = {"fastcore": fastcore.__version__, **built}
+print(json.dumps({"has_c": engine.found is not None, "versions": versions}))
+"""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A Python, whether the fastcore it has comes with the C engine, and what that was built of."""
+
+    python: str
+    has_c: bool
+    versions: Mapping[str, str]
+
+
+def installed(python: str, folder: Path) -> Installed:
+    """Ask a Python for its fastcore; Failure where it has none.
+
+    In an empty folder, as servers run: a source tree that is the current folder counts for
+    neither.
+    """
+    line = [python, "-W", "ignore", "-c", PROBE]
+    try:
+        status, output, complaints = run_to_end(line, None, folder, timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Failure(f"{python}: {error}") from error
+    if status:
+        raise Failure(f"{python} has no fastcore to run: {last_line(complaints)}")
+    return Installed(python, **json.loads(output))
 
 
 def raise_descriptor_limit() -> int:
@@ -65,17 +102,12 @@ def describe(descriptor_limit: int, cores: Cores) -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
+def versions(fastcores: Mapping[str, Installed]) -> dict[str, str]:
     """What is compared, by name; what is not installed is not there."""
     free_threaded = not getattr(sys, "_is_gil_enabled", lambda: True)()
-    found = {
-        "python": platform.python_version() + " free-threaded" * free_threaded,
-        "fastcore": fastcore.__version__,
-    }
-    with contextlib.suppress(ImportError, ValueError):  # FASTCORE_ENGINE asks for what is not there
-        from fastcore import _engine
-
-        found.update({f"engine {key}": str(value) for key, value in _engine.build_info.items()})
+    found = {"python": platform.python_version() + " free-threaded" * free_threaded}
+    for name, one in fastcores.items():
+        found.update({f"{key}{name}": version for key, version in one.versions.items()})
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)

@@ -11,7 +11,7 @@ import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from . import machine, show, tools
-from .children import Cores, Failure, compile_c, load_generator, run_json, running
+from .children import Cores, Failure, compile_c, run_json, running
 from .result import CPU, MEMORY, RATE, THREAD_SHARE, Cell, Result, Round
 from .servers import Contender, known_servers
 from .workloads import IN_PROCESS, Plan
@@ -37,24 +37,38 @@ class Kit:
     happens to be the current one.
     """
 
+    fastcores: Mapping[str, machine.Installed]
     contenders: dict[str, Contender]
-    generator: tuple[str, ...]
+    generator: Path
     cores: Cores
     folder: Path
 
-    @property
-    def echo_only(self) -> bool:
-        """Whether the load generator is the one in Python."""
-        return len(self.generator) > 1
+    def compile(self) -> None:
+        """Build the C programs; Failure where that cannot be done."""
+        compile_c("load.c", self.generator.parent)
+        if sys.platform.startswith("linux"):
+            compile_c("limit.c", self.generator.parent)
 
 
 @contextlib.contextmanager
-def prepared() -> Iterator[tuple[Kit, int, list[str]]]:
-    """A kit in a temporary folder, the limit of open files (raised), and notes."""
+def prepared(beside: Mapping[str, str] | None = None) -> Iterator[tuple[Kit, int, list[str]]]:
+    """A kit in a temporary folder, the limit of open files (raised), and notes.
+
+    `beside` are other Pythons, by name, whose fastcore is measured as well.
+    """
     limit = machine.raise_descriptor_limit()
     with tempfile.TemporaryDirectory(prefix="fastcore-bench-") as name:
-        kit, notes = make_kit(Path(name))
-        yield kit, limit, notes
+        cores, folder = Cores.choose(), Path(name)
+        notes = []
+        if cores.server is None:
+            notes.append("Server and load are not pinned to cores of their own here.")
+        empty = folder / "empty"
+        empty.mkdir()
+        fastcores = {"": machine.installed(sys.executable, empty)}
+        for word, python in (beside or {}).items():
+            fastcores[f"@{word}"] = machine.installed(python, empty)
+        contenders = {c.key: c for c in known_servers(folder / "limit", fastcores)}
+        yield Kit(fastcores, contenders, folder / "load", cores, empty), limit, notes
 
 
 def about(kit: Kit, limit: int, options: dict[str, object]) -> dict[str, object]:
@@ -66,39 +80,13 @@ def about(kit: Kit, limit: int, options: dict[str, object]) -> dict[str, object]
         "duration_s": None,
         "quick": bool(options.get("quick")),
         "machine": machine.describe(limit, kit.cores),
-        "versions": machine.versions(),
+        "versions": machine.versions(kit.fastcores),
         "options": {
             name: value if isinstance(value, (int, float, bool, list)) else str(value)
             for name, value in options.items()
             if value is not None
         },
     }
-
-
-def make_kit(directory: Path) -> tuple[Kit, list[str]]:
-    """Build the C programs into a folder; what is not as it should be, as notes."""
-    notes = []
-    cores = Cores.choose()
-    if cores.server is None:
-        notes.append("Server and load are not pinned to cores of their own here.")
-    generator, reason = load_generator(directory)
-    if reason is not None:
-        notes.append(
-            f"Load generator: Python ({reason}). It is slower than the servers: only the CPU"
-            " time per request compares them. It knows echo alone."
-        )
-    limit, reason = None, None
-    if not sys.platform.startswith("linux"):
-        reason = "the C server uses epoll, which is Linux only"
-    else:
-        try:
-            limit = compile_c("limit.c", directory)
-        except Failure as failure:
-            reason = str(failure)
-    empty = directory / "empty"
-    empty.mkdir()
-    contenders = {c.key: c for c in known_servers(limit, reason)}
-    return Kit(contenders, generator, cores, empty), notes
 
 
 def make_result(plans: Iterable[Plan], contenders: Iterable[Contender]) -> Result:
@@ -198,7 +186,7 @@ class Bench:
         spare = self.left() - plan.seconds - plan.warmup - MARGIN
         connect = max(min(connect_timeout(plan), spare), 0.1)
         with running(command, cores, folder) as (pid, port):
-            load = [*self.kit.generator, "127.0.0.1", str(port), *load_arguments(plan)]
+            load = [str(self.kit.generator), "127.0.0.1", str(port), *load_arguments(plan)]
             load += ["--connect-timeout", f"{connect:.3f}", "--pid", str(pid)]
             return run_json(load, cores.load, folder, min(timeout + connect, self.left()))
 
@@ -219,20 +207,18 @@ def connect_timeout(plan: Plan) -> float:
 
 
 def load_arguments(plan: Plan) -> list[str]:
-    """The load generator's options; only those that its stand-in has, too, for an echo."""
+    """The load generator's options."""
     w = plan.workload
     options: dict[str, object] = {
+        "--protocol": w.protocol,
         "--busy": w.busy,
         "--idle": w.idle,
         "--size": w.size,
+        "--in-flight": w.in_flight,
         "--seconds": plan.seconds,
         "--warmup": plan.warmup,
+        "--timeout": PATIENCE,  # of what is measured by count: accept and transfers
     }
-    if w.protocol != "echo":
-        options["--protocol"] = w.protocol
-        options["--timeout"] = PATIENCE  # of what is measured by count: accept and transfers
-    if w.in_flight > 1:
-        options["--in-flight"] = w.in_flight
     if w.requests is not None:
         options["--requests"] = w.requests
     return [str(text) for pair in options.items() for text in pair]

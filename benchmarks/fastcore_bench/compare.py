@@ -1,37 +1,32 @@
 """Compares two result files: what got slower, or faster, beyond its noise.
 
-It works on the raw rounds of both files alone.  The rule is in RULE; it is what
-`bench compare --help` prints.
+It works on the raw rounds of both files alone.  `bench compare --help` tells the rule.
 """
 
 from __future__ import annotations
 
 import statistics
+import warnings
 from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from scipy import stats
 
 from .result import CPU, HIGHER_IS_BETTER, MEMORY, RATE, Cell, Result
 
 UNITS = {CPU: "us", RATE: "/s", MEMORY: "bytes"}
 LEAST = 0.03  # changes below this share are never called a change
-RULE = f"""\
-Compares what each workload is about (CPU time per request; for some the rate, or memory) for
-every server that both files have.  Each round counts as a multiple of the limit server's round of
-the same number, so that a machine that is slower today slows down both; where there is no such
-round, the plain figure counts.  A cell got slower when the median of its rounds got worse by more
-than its noise, and by at least {LEAST:.0%}; its noise is half the distance from its best round to
-its worst one, of both files together."""
+CONFIDENCE = 0.99
 
 
 @dataclass(frozen=True)
 class Change:
-    """One cell in two files: medians, and what they may differ by without meaning anything.
+    """One cell in two files: the means of its rounds, and between what the change lies.
 
-    `unit` is "x limit", or the figure's own.  `worse` is the change as a share of the old
-    median: positive where it got worse, whichever direction is better.
+    `unit` is "x limit", or the figure's own.  `low` and `high` are shares of the old mean: the
+    change is between them with that confidence.
     """
 
     server: str
@@ -39,13 +34,24 @@ class Change:
     unit: str
     old: float
     new: float
-    worse: float
-    noise: float
+    low: float
+    high: float
+    higher_is_better: bool
+
+    @property
+    def share(self) -> float:
+        """The change as a share of the old mean."""
+        return (self.new - self.old) / self.old
+
+    @property
+    def worse(self) -> float:
+        """The same, positive where it got worse, whichever direction is better."""
+        return -self.share if self.higher_is_better else self.share
 
     @property
     def beyond_noise(self) -> bool:
         """Whether it is a change at all."""
-        return abs(self.worse) > max(self.noise, LEAST)
+        return abs(self.share) > LEAST and not self.low <= 0 <= self.high
 
 
 def values(result: Result, cell: Cell, name: str, by_limit: bool) -> list[float]:
@@ -61,26 +67,35 @@ def values(result: Result, cell: Cell, name: str, by_limit: bool) -> list[float]
     ]
 
 
+def interval(was: list[float], now: list[float]) -> tuple[float, float]:
+    """Between what the difference of the means lies, by Welch's t-test."""
+    if len({*was}) == len({*now}) == 1:
+        return now[0] - was[0], now[0] - was[0]  # nothing varies, which the test cannot do with
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where one of the two does not vary
+        low, high = stats.ttest_ind(now, was, equal_var=False).confidence_interval(CONFIDENCE)
+    return float(low), float(high)
+
+
 def change(old: Result, new: Result, before: Cell, after: Cell) -> Change | None:
-    """What became of one cell; None where one of the files has no figure."""
+    """What became of one cell; None where one of the files has too few figures."""
     name = new.workload(after.workload).figure
     by_limit = all(
         values(result, cell, name, True) for result, cell in ((old, before), (new, after))
     )
     was, now = values(old, before, name, by_limit), values(new, after, name, by_limit)
-    middle = statistics.median(was) if was else 0.0
-    if not middle or not now:
-        return None
-    difference = (statistics.median(now) - middle) / middle
-    noise = sum(max(rounds) - min(rounds) for rounds in (was, now)) / 2 / middle
+    if min(len(was), len(now)) < 2 or not (mean := statistics.fmean(was)):
+        return None  # one round says nothing of its noise
+    low, high = interval(was, now)
     return Change(
         after.server,
         after.workload,
         "x limit" if by_limit else UNITS[name],
-        middle,
-        statistics.median(now),
-        -difference if name in HIGHER_IS_BETTER else difference,
-        noise,
+        mean,
+        statistics.fmean(now),
+        low / mean,
+        high / mean,
+        name in HIGHER_IS_BETTER,
     )
 
 
@@ -131,14 +146,14 @@ def other_conditions(old: Result, new: Result) -> list[str]:
 
 def make_table(title: str, found: list[Change], new: Result) -> Table:
     """The changes, a row each."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("workload")
-    table.add_column("server", no_wrap=True)
-    for heading in ("old", "new", "change", "noise", "of"):
+    table.add_column("server", overflow="fold")
+    for heading in ("old", "new", "of", "change", f"{CONFIDENCE:.0%} sure"):
         table.add_column(heading, justify="right", no_wrap=True)
     for c in found:
-        share = (c.new - c.old) / c.old
-        texts = [f"{c.old:,.2f}", f"{c.new:,.2f}", f"{share:+.1%}", f"{c.noise:.1%}", c.unit]
+        texts = [f"{c.old:,.2f}", f"{c.new:,.2f}", c.unit, f"{c.share:+.1%}"]
+        texts.append(f"{100 * c.low:+.1f} to {c.high:+.1%}")
         table.add_row(new.workload(c.workload).label, new.server(c.server).label, *texts)
     return table
 
@@ -146,7 +161,7 @@ def make_table(title: str, found: list[Change], new: Result) -> Table:
 def compare(old: Result, new: Result, console: Console) -> int:
     """Print what changed; the number of cells that got slower or fail now."""
     for note in other_conditions(old, new):
-        console.print(f"* {note}", markup=False)
+        console.print(f"* {note}")
     found = changes(old, new)
     slower = [c for c in found if c.beyond_noise and c.worse > 0]
     faster = [c for c in found if c.beyond_noise and c.worse < 0]
@@ -162,5 +177,5 @@ def compare(old: Result, new: Result, console: Console) -> int:
         f" within their noise; {len(gone)} that were measured before fail now."
     )
     if not found:
-        console.print("The two files have nothing in common that was measured.")
+        console.print("The two files have nothing in common that was measured in two rounds.")
     return len(slower) + len(gone)

@@ -15,7 +15,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from .result import CPU, HIGHER_IS_BETTER, MEMORY, RATE, Cell, Result, Server, Workload, quartiles
 from .show import MISSING, plural, row_word
@@ -45,13 +45,6 @@ STYLES = {
 }
 LINES_OF_A_FAMILY = {"fastcore-c": 2}  # one of every other: more are too many to read
 WIDTH, NARROW = 10.0, 7.5  # inches, of several panels and of one
-LOG_STEPS = (
-    (1.0,),
-    (1.0, 3.0),
-    (1.0, 2.0, 5.0),
-    (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
-    (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0),
-)
 NO_ANSWER = "no answer"  # what row_word() says of a server that was there and had its time
 # What a reader has to know of every plot, and of some.
 QUARTILES = "A bar is the median, the black line on it reaches from quartile to quartile."
@@ -206,18 +199,6 @@ def draw_line(axes: Axes, result: Result, panel: Panel, server: Server, zero: fl
     axes.fill_between(xs, lows, highs, color=colour, alpha=0.15, linewidth=0, zorder=1)
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers for a logarithmic axis: as few to a decade as make four ticks."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
-    ticks: list[float] = []
-    for steps in LOG_STEPS:
-        ticks = [10.0**n * step for n in decades for step in steps]
-        ticks = [tick for tick in ticks if low <= tick <= high]
-        if len(ticks) >= 4:
-            break
-    return ticks
-
-
 def scale_axes(axes: Axes, panel: Panel, zero: float) -> None:
     """Both logarithmic, with ticks at what was measured; none idle stands left of the others."""
     axes.set_xscale("log")
@@ -226,7 +207,7 @@ def scale_axes(axes: Axes, panel: Panel, zero: float) -> None:
     axes.set_xticks([x or zero for x in at], [show_tick(x) for x in at])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim((at[0] or zero) / 1.5, max(at[-1], zero) * 1.5)
-    axes.yaxis.set_major_locator(FixedLocator(log_ticks(*axes.get_ylim())))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(show_tick))
     axes.yaxis.set_minor_locator(NullLocator())
 

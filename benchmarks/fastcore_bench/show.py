@@ -13,6 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from .children import NOT_STARTED
 from .result import CPU, MEMORY, RATE, THREAD_SHARE, Cell, Result, Workload
@@ -22,6 +23,20 @@ LEFT_OUT = "left out"  # how the failure of a cell begins that there was no time
 MISSING = "missing"  # and of one whose server is not there
 SPREAD, TO_LIMIT, TO_PEER = "spread", "to limit", "to peer"  # columns that are no figures
 SHORT = {"connection": "conn.", "delivery": "deliv."}
+LEGEND = (
+    "limit: a minimal C program on epoll, which is what the kernel costs.",
+    "CPU us: CPU time of the server for each request, in microseconds; p50, p99: the latency that"
+    " half and 99 % of the requests stay below.",
+    "/limit: the median as a multiple of the limit's; 1.00 is as good as it gets.",
+    "/peer: as a multiple of the best server's that is neither the limit nor fastcore; of CPU time,"
+    " below 1.00 is ahead of all of them.",
+)
+SPREAD_LEGEND = "\u00b1: half the distance of the quartiles, in percent of the median."
+
+
+def make_console() -> Console:
+    """The terminal.  Brackets are what they are in names and reasons: never markup."""
+    return Console(markup=False, emoji=False, highlight=False)
 
 
 def show_figure(value: float | None, places: int = 0) -> str:
@@ -85,16 +100,16 @@ def make_table(
     result: Result, workloads: Sequence[Workload], title: str, *, spread: bool = True
 ) -> Table:
     """A group of rows for each workload; they must share their columns."""
-    # The box puts one space between columns: the longest names and figures fit into 80.
+    # The box puts one space between columns.  Where that is too wide names wrap, figures do not.
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    table.add_column("server", no_wrap=True)
+    table.add_column("server", overflow="fold")
     shown = columns(workloads[0], spread)
     for heading, _, _ in shown:
         table.add_column(heading, justify="right", no_wrap=True)
     indent = "  " * (len(workloads) > 1)
     for workload in workloads:
         if indent:
-            table.add_row(f"[bold]{workload.label}[/bold]")
+            table.add_row(Text(workload.label, style="bold"))
         for cell in result.row(workload.key):
             texts = [row_text(cell, workload, result, name, places) for _, name, places in shown]
             if not cell.rounds:
@@ -107,13 +122,13 @@ def make_table(
 def make_counts_table(result: Result, workload: Workload) -> Table:
     """System calls and instructions by request, where they were counted."""
     table = Table(title=f"{workload.label}: counts", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    table.add_column("server", no_wrap=True)
+    table.add_column("server", overflow="fold")
     figures = (
         ("system calls", "syscalls_per_request", 2),
         ("instructions", "instructions_per_request", 0),
     )
     for heading, _, _ in figures:
-        table.add_column(f"{heading}\n/{workload.unit}", justify="right")
+        table.add_column(f"{heading}\n/{workload.unit}", justify="right", no_wrap=True)
     for cell in result.row(workload.key):
         counts = cell.counts or {}
         texts = [show_figure(counts.get(name), places) for _, name, places in figures]
@@ -148,7 +163,7 @@ def cell_notes(result: Result) -> list[str]:
 def print_notes(console: Console, notes: Iterable[str]) -> None:
     """One line each, below the tables."""
     for note in notes:
-        console.print(f"* {note}", markup=False)
+        console.print(f"* {note}")
 
 
 @contextlib.contextmanager
@@ -173,7 +188,10 @@ def progress(
         yield say
         return
     bar = Progress(
-        BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
     )
     task = bar.add_task("", total=total)
     with Live(bar, console=console, auto_refresh=False, transient=True) as live:
