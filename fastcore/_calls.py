@@ -8,7 +8,6 @@ channels are called, and what an exception means, is the engine's business.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Protocol
 
 from ._codes import READ, WRITE
@@ -28,18 +27,17 @@ class Judge(Protocol):
         ...
 
 
-def ask(channels: Iterable[Any], answers: list[int], judge: Judge) -> None:
-    """Append to `answers` what each channel wants, asked in the order of the standard loop."""
-    for channel in channels:
-        try:
-            want = READ if channel.readable() else 0
-            if channel.writable() and not channel.accepting:
-                want |= WRITE
-        except BaseException as error:
-            if not judge.failed_to_answer(channel, error):
-                raise
-            want = UNKNOWN
-        answers.append(want)
+def ask(channel: Any, judge: Judge) -> int:
+    """Return what the channel wants, asked in the order of the standard loop."""
+    try:
+        want = READ if channel.readable() else 0
+        if channel.writable() and not channel.accepting:
+            want |= WRITE
+    except BaseException as error:
+        if not judge.failed_to_answer(channel, error):
+            raise
+        return UNKNOWN
+    return want
 
 
 def tell_readable(channel: Any, judge: Judge) -> None:

@@ -25,6 +25,7 @@ cdef class Dispatch:
     cdef Kernel _kernel
     cdef tuple _passed_through
     cdef object _report
+    cdef list _writers
     cdef list _fired
     cdef Registration _serving
     cdef double _look_due
@@ -32,16 +33,15 @@ cdef class Dispatch:
     cdef bint ask_and_write(self) except -1
     cdef bint settle(self) except -1
     cdef bint sweep(self) except -1
-    @cython.locals(writers=list, interest=Interest)
+    @cython.locals(interest=Interest)
     cdef bint _ask_these(self, list asked) except -1
-    @cython.locals(
-        interest=Interest, plain=dict, channels=list, answers=list, writers=list,
-        registration=Registration, want=int, position=Py_ssize_t,
-    )
-    cdef list _ask(self, list asked, bint eager)
+    @cython.locals(interest=Interest, plain=dict, registration=Registration, want=int)
+    cdef _ask(self, list asked, bint eager)
     cdef _tell_kernel(self, Registration registration, channel)
-    @cython.locals(acted=bint, ready=list, registration=Registration, interest=Interest)
-    cdef bint _write_now(self, list writers) except -1
+    @cython.locals(
+        interest=Interest, writers=list, acted=bint, ready=list, registration=Registration
+    )
+    cdef bint _write_now(self) except -1
 
     @cython.locals(
         interest=Interest, plain=dict, outer_fired=list, outer_serving=Registration, registration=Registration

@@ -58,7 +58,5 @@ cdef class Interest:
     cdef end_sweep(self)
     cdef double next_sweep(self) except? -1
 
-    @cython.locals(present=list, registration=Registration)
-    cdef list without_absent(self, list asked)
-    cdef _replace(self, Registration registration, channel)
+    cdef set_aside(self, Registration registration, channel)
     cdef tell(self, Registration registration)

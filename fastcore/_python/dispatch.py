@@ -75,6 +75,7 @@ class Dispatch:
         self._kernel = kernel
         self._passed_through = passed_through
         self._report = report
+        self._writers: list[Registration] = []  # they came to want to write
         self._fired: list[Any] = []  # what is being delivered
         self._serving: Registration | None = None  # whose handler runs
         self._look_due = 0.0
@@ -99,51 +100,44 @@ class Dispatch:
     def _ask_these(self, asked: list[Registration]) -> bool:
         if not asked:
             return False
-        writers = self._ask(asked, True)
         interest = self._interest
+        self._ask(asked, True)
         if interest.dirty:  # entries of the map that others replaced
-            writers += self._ask(interest.take_dirty(), True)
+            self._ask(interest.take_dirty(), True)
         interest.end_sweep()
-        return self._write_now(writers) if writers else False
+        return len(self._writers) > 0 and self._write_now()
 
-    def _ask(self, asked: list[Registration], eager: bool) -> list[Registration]:
+    def _ask(self, asked: list[Registration], eager: bool) -> None:
         """Ask channels what they want, and tell the kernel.
 
-        With `eager`, those that came to want to write are not told but returned.
+        With `eager`, those that came to want to write are not told but noted as writers.
         """
         interest = self._interest
         plain, look_up = interest.plain, interest.look_up
-        channels: list[Any] = []
-        answers: list[int] = []
-        writers: list[Registration] = []
         try:
             for registration in asked:
                 registration.dirty = False
                 key = registration.key
                 channel = plain.get(key) if plain is not None else look_up(key)
                 if identity(channel) != registration.identity or registration.paused:
-                    return self._ask(interest.without_absent(asked), eager)
-                channels.append(channel)
-            ask(channels, answers, self)
-            position = 0
-            for registration in asked:
-                want = answers[position]
+                    interest.set_aside(registration, channel)
+                    continue
+                want = ask(channel, self)
                 if want == registration.registered:
                     registration.want = want
-                elif registration.identity != NOBODY and want != UNKNOWN:
-                    # Else somebody's answer has closed it, or it could not answer.
+                elif want != UNKNOWN and registration.identity != NOBODY:
+                    # Else it could not answer, or its answer has closed it.
                     registration.want = want
                     if eager and want & WRITE & ~registration.registered and registration.fd >= 0:
-                        writers.append(registration)
+                        self._writers.append(registration)
                     else:
-                        self._tell_kernel(registration, channels[position])
-                position += 1
+                        self._tell_kernel(registration, channel)
         except BaseException:
             # Nobody may be forgotten because one channel cannot answer.
+            self._writers.clear()
             for registration in asked:
                 interest.mark(registration)
             raise
-        return writers
 
     def _tell_kernel(self, registration: Registration, channel: Any) -> None:
         """Tell the kernel what the channel wants, and the channel if it may not have that."""
@@ -155,15 +149,15 @@ class Dispatch:
             elif not self.failed(channel, error):
                 raise
 
-    def _write_now(self, writers: list[Registration]) -> bool:
-        """Let those write at once that can; return whether a handler ran.
+    def _write_now(self) -> bool:
+        """Let the writers write at once that can; return whether a handler ran.
 
         Only a channel that really cannot write enters the kernel's write set: that saves two
         system calls and one turn for each message of a server that answers.
         """
-        if not writers:
-            return False
         interest = self._interest
+        writers = self._writers
+        self._writers = []
         acted = False
         try:
             ready = self._kernel.ready_now(writers)

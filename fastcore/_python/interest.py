@@ -182,28 +182,17 @@ class Interest:
         """Return the time at which a sweep is due, inf where there is nothing to sweep for."""
         return self.sweep_due if self.sweep_wanted and self.registrations else inf
 
-    def without_absent(self, asked: list[Registration]) -> list[Registration]:
-        """Return those of them that can be asked: not the paused, nor those that have gone."""
-        present: list[Registration] = []
-        for registration in asked:
-            registration.dirty = False
-            channel = self.look_up(registration.key)
-            if identity(channel) != registration.identity:
-                self._replace(registration, channel)
-            elif registration.paused:
-                registration.want = 0
-                if registration.registered:
-                    self.kernel.set(registration, 0)
-            else:
-                present.append(registration)
-        return present
-
-    def _replace(self, registration: Registration, channel: Any) -> None:
-        """Drop an entry of the map that others have taken out, or given to `channel`."""
+    def set_aside(self, registration: Registration, channel: Any) -> None:
+        """Let one take no part that is paused, or in whose place `channel` stands in the map."""
         key = registration.key
-        self.drop(registration)
-        if channel is not None and key not in self.registrations:
-            self.attach(key, channel)
+        if identity(channel) != registration.identity:
+            self.drop(registration)
+            if channel is not None and key not in self.registrations:
+                self.attach(key, channel)
+        else:
+            registration.want = 0
+            if registration.registered:
+                self.kernel.set(registration, 0)
 
     # -- what the kernel is told ---------------------------------------------------------------
 
