@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 CHOICES = ("auto", "c", "python")
 _PACKAGES = {"c": "fastcore._c", "python": "fastcore._python"}
 _EXTENSION = "fastcore._c.engine"
-_PARTS = ("engine", "lines", "channel")
+_PARTS = ("engine", "channel")
 
 _HOW_TO_BUILD = (
     "fastcore was installed without its C engine (fastcore._c.engine). To build it, install a "
@@ -90,7 +90,6 @@ if TYPE_CHECKING:
     from ._python.dispatch import Mode
     from ._python.engine import Engine
     from ._python.kernel import build_info, name, pollers
-    from ._python.lines import Received
     from ._python.timers import Handle
 else:
 
@@ -104,7 +103,6 @@ else:
     build_info = _part("kernel", "build_info")
     name = _part("kernel", "name")
     pollers = _part("kernel", "pollers")
-    Received = _part("lines", "Received")
     Handle = _part("timers", "Handle")
 
 __all__ = [
@@ -113,7 +111,6 @@ __all__ = [
     "Engine",
     "Handle",
     "Mode",
-    "Received",
     "build_info",
     "found",
     "missing",

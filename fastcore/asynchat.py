@@ -13,7 +13,7 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from . import asyncore
-from ._engine import Channel, Received, push_short
+from ._engine import Channel, push_short
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -24,6 +24,50 @@ _JOINED = 256  # pieces that are joined at a time, at most
 # (True), and leave together with the last one or at the end (False).  Not kept on the channels: a
 # program may borrow their methods for objects of its own.
 _corked: dict[int, bool] = {}
+
+
+# More than so many bytes of lines are a burst: what follows a line is not cut off for each of them,
+# but when somebody looks at it.
+_BURST = 4096
+_UNSEEN = object()
+
+
+class _Burst:
+    """Lines that are passed on from one piece of data, and how far that has come."""
+
+    __slots__ = ("at", "checks", "data")
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        self.at = 0
+        self.checks = False  # is_seen() looks, nobody else
+
+    def is_seen(self, chat: Any) -> bool:
+        """Whether somebody has looked at the chat's ac_in_buffer, or has set it."""
+        self.checks = True
+        seen = chat.ac_in_buffer is not _UNSEEN
+        self.checks = False
+        return seen
+
+
+# By the identity of their chats.
+_bursts: dict[int, _Burst] = {}
+
+
+class _Rest:
+    """`ac_in_buffer` of a chat that has none of its own, because a burst is passed on."""
+
+    def __get__(self, chat: Any, owner: Any) -> Any:
+        burst = _bursts.get(id(chat))
+        if burst is None:
+            return self if chat is None else b""
+        if burst.checks:
+            return _UNSEEN
+        chat.ac_in_buffer = burst.data[burst.at :]
+        return chat.ac_in_buffer
+
+
+_REST = _Rest()
 
 
 def _is_bytes(piece: Any) -> bool:
@@ -40,6 +84,9 @@ class async_chat(asyncore.dispatcher):
     ac_in_buffer_size: int = 65536  # bytes read at once, at most
     ac_out_buffer_size: int = 65536  # bytes sent at once, at most
 
+    # An attribute of each instance; this one stands behind it.
+    ac_in_buffer: Any = _REST
+
     # More bytes than this without the terminator: handle_line_too_long().  None: no limit.
     ac_max_line_size: int | None = None
 
@@ -49,8 +96,6 @@ class async_chat(asyncore.dispatcher):
 
     terminator: Any
 
-    # Set with ac_in_buffer; a default in the class would slow every look at it.
-    _fastcore_received: Received
     _fastcore_line = 0  # bytes passed on since the last terminator, where lines have a limit
 
     def __init__(self, sock: Any = None, map: Any = None) -> None:
@@ -58,18 +103,6 @@ class async_chat(asyncore.dispatcher):
         self.incoming: list[Any] = []
         self.producer_fifo: deque[Any] = deque()
         asyncore.dispatcher.__init__(self, sock, map)
-
-    @property
-    def ac_in_buffer(self) -> bytes:
-        """What was received and is not yet passed on; may be assigned."""
-        return self._fastcore_received.rest()  # type: ignore[no-any-return]
-
-    @ac_in_buffer.setter
-    def ac_in_buffer(self, data: Any) -> None:
-        try:
-            self._fastcore_received.assign(data)
-        except AttributeError:
-            self._fastcore_received = Received(data)
 
     def collect_incoming_data(self, data: bytes) -> None:
         """Take a piece of what was received; to be defined."""
@@ -117,96 +150,96 @@ class async_chat(asyncore.dispatcher):
             return
         if isinstance(data, str) and self.use_encoding:
             data = bytes(data, self.encoding)
-        received = self._fastcore_received
-        received.feed(data)
-        if self.ac_max_line_size is None:
-            # One line and nothing else is what most programs receive.
-            line = received.only_line(self.get_terminator())
-            if line is not None:
-                if line:
-                    self.collect_incoming_data(line)
-                received.pass_over()
-                self.found_terminator()
-        if received:
-            try:
-                self._fastcore_pass_on(received)
-            finally:
-                if id(self) in _corked:
-                    self._fastcore_uncork()
+        if self.ac_in_buffer:
+            data = self.ac_in_buffer + data
+        self.ac_in_buffer = data
+        try:
+            while data:
+                terminator = self.get_terminator()
+                if not terminator or isinstance(terminator, int):
+                    self._fastcore_pass_on_count(data, terminator)
+                elif (end := data.find(terminator)) < 0:
+                    if not self._fastcore_pass_on_part(data, terminator):
+                        return
+                elif len(data) - end > _BURST and type(self).ac_in_buffer is _REST:
+                    self._fastcore_pass_on_burst(data, terminator)
+                else:
+                    if self.ac_max_line_size is not None:
+                        if not self._fastcore_collect(data[:end], True):
+                            return
+                    elif end:
+                        self.collect_incoming_data(data[:end])
+                    self.ac_in_buffer = left = self.ac_in_buffer[end + len(terminator) :]
+                    if left or _corked:
+                        self._fastcore_cork(bool(left))
+                    self.found_terminator()
+                data = self.ac_in_buffer
+        finally:
+            if _corked and id(self) in _corked:
+                self._fastcore_uncork()
 
-    def _fastcore_pass_on(self, received: Received) -> None:
-        """Pass on what was received: complete pieces, and what there is of the last."""
-        while received:
-            terminator: Any = self.get_terminator()
-            if type(terminator) is bytes and terminator:
-                whole = self._fastcore_pass_on_lines(received, terminator)
-            elif type(terminator) is int and 0 < terminator <= received.size():
-                whole = True
-                self.collect_incoming_data(received.take(terminator))
-                self._fastcore_cork(received.pass_over())
-                self.terminator = 0
-                self._fastcore_line = 0
-                self.found_terminator()
-            else:
-                whole = False
-            if not whole and not self._fastcore_pass_on_part(received, terminator):
-                return
-
-    def _fastcore_pass_on_lines(self, received: Received, terminator: Any) -> bool:
-        """Pass on whole lines, until the terminator is another one; return whether there were any.
-
-        While there is more to handle, answers wait, and leave together.  With nothing more, a push
-        is sent at once: a program may replace the socket after it.
-        """
-        limited = self.ac_max_line_size is not None
-        found = False
-        for line in received.lines(terminator):
-            found = True
-            if line:
-                if not limited:
-                    self.collect_incoming_data(line)
-                elif not self._fastcore_collect(line):
-                    return True
-            left = received.pass_over()
-            self._fastcore_cork(left)
-            if limited:
-                self._fastcore_line = 0
-            self.found_terminator()
-            if not left or self.get_terminator() is not terminator:
-                break
-        return found
-
-    def _fastcore_pass_on_part(self, received: Received, terminator: Any) -> bool:
-        """Pass on a piece whose end is not here yet; return whether there may be more to do."""
-        waiting = received.rest()
-        if not terminator:
-            self.collect_incoming_data(waiting)
+    def _fastcore_pass_on_count(self, data: Any, size: Any) -> None:
+        """Pass on a piece of that many bytes, or what there is of it; all, if there is no end."""
+        if not size or len(data) < size:
+            self.collect_incoming_data(data)
             self.ac_in_buffer = b""
-        elif isinstance(terminator, int):
-            self.collect_incoming_data(waiting)
-            self.ac_in_buffer = b""
-            self.terminator = self.terminator - len(waiting)
-        elif terminator in waiting:
-            return self._fastcore_pass_on_lines(received, terminator)
-        else:
-            # The end of the buffer may be the beginning of a terminator: that part stays.
-            tail = waiting[max(0, len(waiting) - len(terminator) + 1) :]
-            kept = find_prefix_at_end(tail, terminator) if tail else 0
-            if kept < len(waiting) and self._fastcore_collect(received.take(len(waiting) - kept)):
-                received.pass_over()
-            return kept == 0
-        return True
+            if size:
+                self.terminator = self.terminator - len(data)
+            return
+        self.collect_incoming_data(data[:size])
+        self.ac_in_buffer = left = self.ac_in_buffer[size:]
+        if left or _corked:
+            self._fastcore_cork(bool(left))
+        self.terminator = 0
+        self.found_terminator()
 
-    def _fastcore_collect(self, data: Any) -> bool:
-        """Pass on a part of a line, within the limit; False if that closed the channel."""
-        self._fastcore_line += len(data)
-        if self.ac_max_line_size is not None and self._fastcore_line > self.ac_max_line_size:
-            self._fastcore_line = 0
-            self.handle_line_too_long()
-            if self._fileno is None:
-                self.discard_buffers()
+    def _fastcore_pass_on_part(self, data: Any, terminator: Any) -> bool:
+        """Pass on a piece of a line; return whether there may be more to do."""
+        # The end of the buffer may be the beginning of a terminator: that part stays.
+        tail = data[max(0, len(data) - len(terminator) + 1) :]
+        kept = find_prefix_at_end(tail, terminator) if tail else 0
+        if kept < len(data):
+            if not self._fastcore_collect(data[: len(data) - kept], False):
                 return False
-        self.collect_incoming_data(data)
+            self.ac_in_buffer = self.ac_in_buffer[len(data) - kept :]
+        return kept == 0
+
+    def _fastcore_pass_on_burst(self, data: Any, terminator: Any) -> None:
+        """Pass on lines, as long as much follows them, and until somebody looks at that."""
+        size = len(terminator)
+        burst = _bursts[id(self)] = _Burst(data)
+        del self.ac_in_buffer
+        try:
+            while (end := data.find(terminator, burst.at)) >= 0 and len(data) - end > _BURST:
+                if not self._fastcore_collect(data[burst.at : end], True):
+                    return
+                seen = burst.is_seen(self)
+                if seen:
+                    self.ac_in_buffer = self.ac_in_buffer[end + size - burst.at :]
+                burst.at = end + size
+                self._fastcore_cork(True)
+                self.found_terminator()
+                if seen or burst.is_seen(self) or self.get_terminator() is not terminator:
+                    return
+        finally:
+            if not burst.is_seen(self):
+                self.ac_in_buffer = data[burst.at :]
+            del _bursts[id(self)]
+
+    def _fastcore_collect(self, data: Any, whole: bool) -> bool:
+        """Pass on a line, or a part of one, within the limit; False if that closed the channel."""
+        if self.ac_max_line_size is not None:
+            size = self._fastcore_line + len(data)
+            if size > self.ac_max_line_size:
+                size = len(data)
+                self._fastcore_line = 0
+                self.handle_line_too_long()
+                if self._fileno is None:
+                    self.discard_buffers()
+                    return False
+            self._fastcore_line = 0 if whole else size
+        if data:
+            self.collect_incoming_data(data)
         return True
 
     def handle_line_too_long(self) -> None:
@@ -264,7 +297,11 @@ class async_chat(asyncore.dispatcher):
         Raises TypeError for anything else.
         """
         # Typed as bytes alone, as typeshed had it: so are the overrides in programs.
-        if push_short is not None and not _corked and push_short(self, data):
+        if _corked and _corked.get(id(self)):
+            if type(data) is bytes and 0 < len(data) <= self.ac_out_buffer_size:
+                self.producer_fifo.append(data)
+                return
+        elif push_short is not None and push_short(self, data):
             return
         if type(data) is not bytes:
             if not isinstance(data, (bytes, bytearray, memoryview)):

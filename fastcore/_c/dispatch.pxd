@@ -30,11 +30,9 @@ cdef class Dispatch:
     cdef Registration _serving
     cdef double _look_due
 
-    cdef bint ask_and_write(self) except -1
     cdef bint settle(self) except -1
-    cdef bint sweep(self) except -1
     @cython.locals(interest=Interest)
-    cdef bint _ask_these(self, list asked) except -1
+    cdef bint ask_and_write(self, list asked) except -1
     @cython.locals(interest=Interest, plain=dict, registration=Registration, want=int)
     cdef _ask(self, list asked, bint eager)
     cdef _tell_kernel(self, Registration registration, channel)

@@ -35,11 +35,11 @@ cdef class Engine:
     cpdef drive(self, Mode mode, double timeout, double count)
     @cython.locals(outer_mode=Mode, outer_stops=bint, dispatch=Dispatch, turns=cython.longlong)
     cdef _drive(self, Mode mode, double timeout, double count, bint nested)
-    @cython.locals(acted=bint, fired=list)
+    @cython.locals(dispatch=Dispatch, timers=Timers, acted=bint, fired=list)
     cdef bint _turn(self, double timeout, bint counted) except -1
     @cython.locals(mode=Mode)
     cdef bint _is_done(self) except -1
-    @cython.locals(fired=list)
+    @cython.locals(timers=Timers, fired=list)
     cdef list _wait(self, double timeout, bint at_once)
     @cython.locals(now=double, deadline=double, sweep=double, due=double, fired=list)
     cdef list _wait_for_what_is_due(self, double timeout)

@@ -30,7 +30,7 @@ cdef class Interest:
     cdef long long sweeps
     cdef bint sweep_wanted
     cdef double sweep_due
-    cdef double _sweep_began
+    cdef double sweep_began
 
     @cython.locals(registration=Registration)
     cpdef attach(self, key, channel)

@@ -82,30 +82,24 @@ class Dispatch:
 
     # -- questions, and writes at once ---------------------------------------------------------
 
-    def ask_and_write(self) -> bool:
-        """Ask those whose answer may have changed, and have written what can be written now.
+    def settle(self) -> bool:
+        """Ask those that are dirty, and have written what can be written at once.
 
         Returns whether a handler ran.
         """
-        return self._ask_these(self._interest.next_to_ask())
+        return self.ask_and_write(self._interest.take_dirty())
 
-    def settle(self) -> bool:
-        """Do so for those that are dirty."""
-        return self._ask_these(self._interest.take_dirty())
-
-    def sweep(self) -> bool:
-        """Do so for all."""
-        return self._ask_these(self._interest.take_all())
-
-    def _ask_these(self, asked: list[Registration]) -> bool:
+    def ask_and_write(self, asked: list[Registration]) -> bool:
+        """Do so for these."""
         if not asked:
             return False
         interest = self._interest
         self._ask(asked, True)
         if interest.dirty:  # entries of the map that others replaced
             self._ask(interest.take_dirty(), True)
-        interest.end_sweep()
-        return len(self._writers) > 0 and self._write_now()
+        if interest.sweep_began > 0:
+            interest.end_sweep()
+        return bool(self._writers) and self._write_now()
 
     def _ask(self, asked: list[Registration], eager: bool) -> None:
         """Ask channels what they want, and tell the kernel.

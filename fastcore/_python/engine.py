@@ -120,21 +120,22 @@ class Engine:
         A handler that ran before the wait was this turn's work where turns are `counted`: then it
         does not wait.
         """
+        dispatch, timers = self._dispatch, self._timers
         if self._guard.asked:
             self._guard.take()
-        acted = self._dispatch.ask_and_write()
+        acted = dispatch.ask_and_write(self._interest.next_to_ask())
         if not self.map and self._is_done():
             return False
         self._turns += 1
         fired = self._wait(timeout, acted and counted)
         if fired:
             self._events += len(fired)
-            self._dispatch.deliver(fired)
+            dispatch.deliver(fired)
         if not fired or self._turns % LOOK_EVERY == 0:
-            self._dispatch.look_for_closed()
-        if self._timers.heap:
-            self._timers.collect_due()
-        if self._timers.ready:
+            dispatch.look_for_closed()
+        if timers.heap:
+            timers.collect_due()
+        if timers.ready:
             self._call_ready()
         return True
 
@@ -148,17 +149,18 @@ class Engine:
 
     def _wait(self, timeout: float, at_once: bool) -> list[Any]:
         """Wait until something happens, at most until the timeout, a timer or a sweep is due."""
-        if at_once or self._stopping or self._timers.ready or self._guard.asked:
+        timers = self._timers
+        if at_once or self._stopping or timers.ready or self._guard.asked:
             return self._kernel.wait(0.0)
-        if not self._timers.heap and not self._interest.sweep_wanted:
-            fired = self._kernel.wait(min(timeout, QUIET))
-            if fired or timeout <= QUIET or self._kernel.woken:
-                return fired
-            timeout -= QUIET
-            self._dispatch.look_for_closed()
-            if self._interest.dirty:
-                return self._kernel.wait(0.0)
-        return self._wait_for_what_is_due(timeout)
+        if timers.heap or self._interest.sweep_wanted:
+            return self._wait_for_what_is_due(timeout)
+        fired = self._kernel.wait(QUIET if timeout > QUIET else timeout)
+        if fired or timeout <= QUIET or self._kernel.woken:
+            return fired
+        self._dispatch.look_for_closed()
+        if self._interest.dirty:
+            return self._kernel.wait(0.0)
+        return self._wait_for_what_is_due(timeout - QUIET)
 
     def _wait_for_what_is_due(self, timeout: float) -> list[Any]:
         now = monotonic()
@@ -173,7 +175,7 @@ class Engine:
             if self._timers.next_due <= now:
                 return fired
             if now >= sweep or (sweep != inf and now >= deadline):
-                if self._dispatch.sweep():
+                if self._dispatch.ask_and_write(self._interest.take_all()):
                     return self._kernel.wait(0.0)
             elif now >= deadline:
                 return fired

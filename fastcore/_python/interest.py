@@ -52,7 +52,7 @@ class Interest:
         self.sweeps: int = 0
         self.sweep_wanted: bool = False  # an answer may have changed since the last one
         self.sweep_due: float = 0.0
-        self._sweep_began: float = 0.0
+        self.sweep_began: float = 0.0  # 0: that is not measured
 
     # -- what becomes of an entry ------------------------------------------------------------
 
@@ -142,14 +142,12 @@ class Interest:
 
     def next_to_ask(self) -> list[Registration]:
         """Return those that are asked before the next wait: the dirty ones, or in a sweep all."""
-        if len(self.map) <= SWEEP_ALWAYS:
-            self.sweep_due = 0.0
-        elif not self.strict:
+        if len(self.map) > SWEEP_ALWAYS and not self.strict:
             now = monotonic()
             if now < self.sweep_due:
                 self.sweep_wanted = True
                 return self.take_dirty()
-            self._sweep_began = now
+            self.sweep_began = now
         return self.take_all()
 
     def take_dirty(self) -> list[Registration]:
@@ -165,18 +163,17 @@ class Interest:
         """Begin a sweep: return all, and begin to note those that are dirty."""
         if len(self.registrations) != len(self.map):
             self.reconcile()
-        self.sweeps += 1
-        self.sweep_wanted = False
         if self.dirty:
             self.dirty = []
+        self.sweep_wanted = False
+        self.sweeps += 1
         return list(self.registrations.values())
 
     def end_sweep(self) -> None:
         """Note what it took, and so when the next one is due."""
-        if self._sweep_began > 0:
-            now = monotonic()
-            self.sweep_due = now + max((now - self._sweep_began) * SWEEP_SHARE, SWEEP_PAUSE)
-            self._sweep_began = 0.0
+        now = monotonic()
+        self.sweep_due = now + max((now - self.sweep_began) * SWEEP_SHARE, SWEEP_PAUSE)
+        self.sweep_began = 0.0
 
     def next_sweep(self) -> float:
         """Return the time at which a sweep is due, inf where there is nothing to sweep for."""

@@ -81,9 +81,9 @@ class Kernel:
         Raises OSError where the kernel refuses it, which is then not watched at all: EBADF for a
         closed descriptor, ERANGE for one that the poller cannot hold.
         """
-        fd, old = watched.fd, watched.registered
         if interest and self._poller is None:
             self.open()
+        fd, old = watched.fd, watched.registered
         self.changes += 1
         watched.registered = 0
         if not interest:
@@ -94,11 +94,10 @@ class Kernel:
                 except OSError:
                     pass  # it is closed: the kernel has forgotten it
             return
-        assert self._poller is not None
         try:
             if fd < 0:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-            self._poller.set(fd, old, interest)
+            self._opened().set(fd, old, interest)
         except BaseException:
             self._forget(watched)
             raise
@@ -111,14 +110,12 @@ class Kernel:
 
     def wait(self, seconds: float) -> list[Watched]:
         """Wait at most that long for something to happen; return what did, with its `fired`."""
+        poller = self._poller
+        if poller is None:
+            poller = self._opened()
         self.woken = False
-        if self._poller is None:
-            self.open()
-        assert self._poller is not None
-        if self._wake_pending:
-            seconds = 0.0
         changes = self.changes
-        events = self._poller.wait(None if seconds == inf else seconds)
+        events = poller.wait(0.0 if self._wake_pending else None if seconds == inf else seconds)
         fired: list[Watched] = []
         # Where a signal handler has changed the set within the wait, a number may have another
         # owner by now: nothing is taken, and what still holds is reported again.
@@ -179,9 +176,7 @@ class Kernel:
 
     def fileno(self) -> int:
         """Return the descriptor of the kernel's set, or -1 where the poller has none."""
-        self.open()
-        assert self._poller is not None
-        return self._poller.fileno()
+        return self._opened().fileno()
 
     def open(self) -> None:
         """Have all that a wait needs; does nothing where it is there."""
@@ -199,6 +194,11 @@ class Kernel:
             poller.close()
             raise
         self._poller = poller
+
+    def _opened(self) -> _pollers.Poller:
+        self.open()
+        assert self._poller is not None
+        return self._poller
 
     def _open_pair(self) -> None:
         receiver, sender = pair = socket.socketpair()
