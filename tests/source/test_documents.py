@@ -149,11 +149,7 @@ def cimports(path: Path) -> set[str]:
 
 def modules() -> list[str]:
     paths = [*PACKAGE.glob("*.py"), *PACKAGE.glob("_python/*.py"), *PACKAGE.glob("_c/*.py")]
-    return sorted(
-        path.relative_to(PACKAGE).as_posix()
-        for path in paths
-        if path.stem not in BESIDE
-    )
+    return sorted(path.relative_to(PACKAGE).as_posix() for path in paths if path.stem not in BESIDE)
 
 
 def test_the_table_has_every_module() -> None:
