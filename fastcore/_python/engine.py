@@ -35,8 +35,8 @@ class Engine:
     """The loop over one map; `Loop` in loop.py is its public face.
 
     `map` holds the channels by descriptor and may be changed by anyone at any time; `poller` names
-    a kernel mechanism; `strict` asks every channel on every turn.  Exceptions that nobody handles go
-    to `report(error, source, message)`; those of `passed_through` leave the loop.
+    a kernel mechanism; `strict` asks every channel on every turn.  Exceptions that nobody handles
+    go to `report(error, source, message)`; those of `passed_through` leave the loop.
     """
 
     def __init__(
@@ -245,9 +245,7 @@ class Engine:
         """Run `callback(*args)` once, `delay` seconds from now."""
         return self._call_at(monotonic() + delay, 0.0, callback, args)
 
-    def call_at(
-        self, when: float, callback: Callable[..., Any], args: tuple[Any, ...]
-    ) -> Handle:
+    def call_at(self, when: float, callback: Callable[..., Any], args: tuple[Any, ...]) -> Handle:
         """Run `callback(*args)` once, at `when` in seconds of time()."""
         return self._call_at(when, 0.0, callback, args)
 
@@ -287,9 +285,10 @@ class Engine:
             if not ready:
                 return  # a nested loop called them
             handle = ready.popleft()
-            if handle.cancelled:
-                continue
+            # Taken before the question: a signal handler may cancel it in between.
             callback, args = handle.callback, handle.args
+            if handle.cancelled or callback is None:
+                continue
             if handle.interval > 0:
                 self._timers.schedule_next_beat(handle)
             else:
