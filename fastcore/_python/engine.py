@@ -15,7 +15,7 @@ from typing import Any
 
 from .dispatch import Dispatch, Mode
 from .inbox import Guard, Report
-from .interest import Interest
+from .interest import Interest, Registration
 from .kernel import Kernel, get_ident, monotonic, name
 from .timers import SOON, Handle, Timers
 
@@ -207,7 +207,7 @@ class Engine:
         if self._guard.owner == get_ident():
             self._interest.touch(key, channel)
         else:
-            self._guard.do(self._interest.touch, key, channel)
+            self._guard.do(self.touch, key, channel)
 
     def pause(self, key: Any, channel: Any, seconds: float) -> None:
         """Leave `channel` alone for that long."""
@@ -216,7 +216,10 @@ class Engine:
     def _pause(self, key: Any, channel: Any, seconds: float) -> None:
         registration = self._interest.pause(key, channel)
         if registration is not None:
-            self.call_later(seconds, self._interest.resume, (registration,))
+            self.call_later(seconds, self._resume, (registration,))
+
+    def _resume(self, registration: Registration) -> None:
+        self._interest.resume(registration)
 
     def is_readable(self, fd: int) -> bool:
         """Whether `fd` can be read just now."""
@@ -263,11 +266,14 @@ class Engine:
         if isnan(when):
             raise ValueError("a timer needs a time, not NaN")
         handle = self._handle(float(when), interval, callback, args)
+        self._schedule(handle)
+        return handle
+
+    def _schedule(self, handle: Handle) -> None:
         if self._guard.owner == get_ident():
             self._timers.schedule(handle)
         else:
-            self._guard.do(self._timers.schedule, handle)
-        return handle
+            self._guard.do(self._schedule, handle)
 
     def _handle(
         self, when: float, interval: float, callback: Callable[..., Any], args: tuple[Any, ...]
