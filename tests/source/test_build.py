@@ -300,10 +300,7 @@ def package(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[] if name == "engine" else C_ENGINE)
-        for name in sorted(EXTENSIONS)
-    ],
+    [pytest.param(name, marks=[] if name == "engine" else C_ENGINE) for name in sorted(EXTENSIONS)],
 )
 def test_a_broken_extension_is_not_passed_over_in_silence(package: Path, name: str) -> None:
     (package / "_c" / f"{name}{SUFFIX}").write_bytes(b"not a library")

@@ -145,7 +145,9 @@ def test_nothing_is_found_where_nothing_is_wrong(source: Path, tmp_path: Path) -
     assert faults(source, *built, tag="v1.2.3") == []
 
 
-@pytest.mark.parametrize("lost", ["src/poller.c", "fastcore/_c/kernel.pyx", "fastcore/py.typed", "README.md"])
+@pytest.mark.parametrize(
+    "lost", ["src/poller.c", "fastcore/_c/kernel.pyx", "fastcore/py.typed", "README.md"]
+)
 def test_a_file_missing_in_the_source_distribution(source: Path, tmp_path: Path, lost: str) -> None:
     sdist = make_sdist(tmp_path, IN_SDIST - {lost})
     assert faults(source, sdist) == [f"fastcore_loop-1.2.3.tar.gz: {lost} is missing"]
