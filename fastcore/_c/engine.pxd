@@ -57,7 +57,6 @@ cdef class Engine:
     cpdef Handle call_every(self, double interval, callback, tuple args)
     @cython.locals(handle=Handle)
     cdef Handle _call_at(self, double when, double interval, callback, tuple args)
-    cpdef _schedule(self, Handle handle)
     cdef Handle _handle(self, double when, double interval, callback, tuple args)
     @cython.locals(handle=Handle, args=tuple)
     cdef _call_ready(self)

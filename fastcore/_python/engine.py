@@ -266,14 +266,14 @@ class Engine:
         if isnan(when):
             raise ValueError("a timer needs a time, not NaN")
         handle = self._handle(float(when), interval, callback, args)
-        self._schedule(handle)
-        return handle
-
-    def _schedule(self, handle: Handle) -> None:
         if self._guard.owner == get_ident():
             self._timers.schedule(handle)
         else:
-            self._guard.do(self._schedule, handle)
+            self._guard.do(self._schedule_outside, handle)
+        return handle
+
+    def _schedule_outside(self, handle: Handle) -> None:
+        self._timers.schedule(handle)
 
     def _handle(
         self, when: float, interval: float, callback: Callable[..., Any], args: tuple[Any, ...]
