@@ -10,17 +10,18 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 BUILD_INPUTS := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
-	$(wildcard src/*) $(wildcard fastcore/*.py fastcore/*.pyi)
+	$(wildcard src/* fastcore/*.py fastcore/_python/*.py fastcore/_c/*.p*)
 # The benchmarks are a project of their own, which fastcore's source distribution is without.
 BENCH := $(if $(wildcard benchmarks),./benchmarks,fastcore-bench)
 BENCH_INPUTS := $(wildcard benchmarks/pyproject.toml benchmarks/README.md \
 	benchmarks/fastcore_bench/* benchmarks/fastcore_bench/*/*)
 PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
 WORKFLOWS = .github/workflows/*.yml
-# What stubtest compares with what was built: the extensions and the layers above them.
-TYPED_MODULES = $(addprefix fastcore.,_chat_c _engine_c _sockets_c _engine loop asyncore asynchat)
+# What stubtest compares with what was built: the extensions with a stub, and the layers above.
+TYPED_MODULES = $(addprefix fastcore._c.,$(notdir $(basename $(wildcard fastcore/_c/*.pyi)))) \
+	$(addprefix fastcore.,_engine loop asyncore asynchat)
 # -I keeps the source folder out of sys.path: the installed package is tested.
-PYTEST = cd tests && $(CURDIR)/$(1)/bin/python -I -m pytest -c ../pyproject.toml $(PYTEST_ARGS) .
+PYTEST = cd tests && $(abspath $(1))/bin/python -I -m pytest -c ../pyproject.toml $(PYTEST_ARGS) .
 
 .DELETE_ON_ERROR:
 .PHONY: help demo bench test test-fallback lint types lint-workflows format release-check ci ci-full clean
@@ -74,7 +75,7 @@ lint-workflows:
 types: $(VENV)-types/.installed
 	$(VENV)-types/bin/mypy
 	$(VENV)-types/bin/pyright --pythonpath $(VENV)-types/bin/python
-	cd tests/typing && export PATH="$(CURDIR)/$(VENV)-types/bin:$$PATH" && \
+	cd tests/typing && export PATH="$(abspath $(VENV)-types)/bin:$$PATH" && \
 	mypy . && mypy --python-version 3.11 unchanged.py && \
 	pyright && pyright --pythonversion 3.11 unchanged.py && \
 	pyright --verifytypes fastcore --ignoreexternal
@@ -116,7 +117,7 @@ $(VENV)/.demo-installed: $(BUILD_INPUTS) $(BENCH_INPUTS) | $(VENV)/.made
 	@echo "installing fastcore and what the demo needs"
 	$(call PIP_INSTALL,$(VENV)) . --group demo
 	$(call PIP_INSTALL,$(VENV)) --no-deps $(BENCH)
-	@cd $(VENV) && $(CURDIR)/$(VENV)/bin/python -m fastcore info
+	@cd $(VENV) && $(abspath $(VENV))/bin/python -m fastcore info
 	@touch $@
 
 $(VENV)/.bench-installed: $(BUILD_INPUTS) $(BENCH_INPUTS) | $(VENV)/.made

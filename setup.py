@@ -99,6 +99,7 @@ class BuildExtension(build_ext):
             # An emulated C interface is slower than the Python engine.
             self.leave_out(f"on {implementation} the Python engine is the faster one")
             return
+        inplace = self.inplace
         try:
             import Cython.Compiler.Main  # noqa: F401  (else a missing engine.c is reported)
 
@@ -112,6 +113,7 @@ class BuildExtension(build_ext):
                     f"{reason}\nIt needs a C compiler, Python's headers and Cython."
                 ) from error
             warn(reason)
+            self.inplace = inplace  # a build that fails halfway has forgotten it
             self.leave_out(f"its build failed ({reason})")
 
     def leave_out(self, reason: str) -> None:

@@ -31,7 +31,7 @@ BENCHMARKS = "benchmarks/"  # the folder of the second
 NOT_IN_SDIST = {".gitignore"}
 # What the build adds to the files that are tracked.
 MADE_IN_SDIST = ("PKG-INFO", "setup.cfg", "fastcore_loop.egg-info/", "fastcore_bench.egg-info/")
-EXTENSIONS = {f"fastcore/_{part}_c" for part in ("engine", "sockets", "chat")}
+FOR_COMPILERS = (".pyx", ".pxd")  # a wheel holds the extension that is made of them
 PURE = {"fastcore/_no_extension.txt"}  # the reason, which `python -m fastcore info` gives
 # Links that lead to the same place wherever the document is.
 ANYWHERE = ("https://", "http://", "mailto:", "#")
@@ -88,8 +88,11 @@ def check_wheel(path: Path, tracked: set[str]) -> list[str]:
         files = files_of_benchmarks(tracked)
         expected = {name for name in files if name.startswith("fastcore_bench/")}
     else:
-        expected = {name for name in tracked if name.startswith("fastcore/")}
-        expected |= PURE if path.name.endswith("-none-any.whl") else EXTENSIONS
+        package = {name for name in tracked if name.startswith("fastcore/")}
+        sources = {name for name in package if name.endswith(FOR_COMPILERS)}
+        extensions = {name.partition(".")[0] for name in sources}
+        expected = package - sources
+        expected |= PURE if path.name.endswith("-none-any.whl") else extensions
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
     # The information beside the package is the build's and the repair tools' business.

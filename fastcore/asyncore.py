@@ -479,7 +479,9 @@ class dispatcher(Channel):
                 known is None
                 or self._fastcore_accepted == before
                 or self._fileno is None
-                or not (self.accepting and known._engine.is_readable(self._fileno) and self.readable())
+                or not (
+                    self.accepting and known._engine.is_readable(self._fileno) and self.readable()
+                )
             ):
                 return
 

@@ -19,7 +19,7 @@ typedef int poller_fd;
 
 /* Interest (set) uses READ and WRITE only; urgent data is always included
  * where there is any interest, as select() in the standard loop does.  The
- * values are those of poll() and epoll on Linux: see _pollers_py.py. */
+ * values are those of poll() and epoll on Linux: see fastcore/_codes.py. */
 enum {
     POLLER_READ = 1,
     POLLER_URGENT = 2,  /* out-of-band data */

@@ -40,7 +40,7 @@ cdef class Interest:
     cpdef touch(self, key, channel)
     @cython.locals(known=Registration)
     cdef Registration pause(self, key, channel)
-    cpdef resume(self, Registration registration)
+    cdef resume(self, Registration registration)
     cdef mark(self, Registration registration)
     cdef drop(self, Registration registration)
     @cython.locals(registration=Registration)

@@ -35,7 +35,7 @@ cdef class Timers:
     cdef double next_due
     cdef long long _count
 
-    cpdef schedule(self, Handle handle)
+    cdef schedule(self, Handle handle)
     cpdef forget(self, Handle handle)
     @cython.locals(handle=Handle, position=Py_ssize_t)
     cdef _drop_cancelled(self)

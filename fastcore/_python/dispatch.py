@@ -54,10 +54,10 @@ class Mode:
         contained: bool = False,
         disconnect_closes: bool = False,
     ) -> None:
-        self.until_empty = until_empty
-        self.until_idle = until_idle
-        self.contained = contained
-        self.disconnect_closes = disconnect_closes
+        self.until_empty: bool = until_empty
+        self.until_idle: bool = until_idle
+        self.contained: bool = contained
+        self.disconnect_closes: bool = disconnect_closes
 
 
 class Dispatch:

@@ -15,7 +15,7 @@ from typing import Any
 
 from .dispatch import Dispatch, Mode
 from .inbox import Guard, Report
-from .interest import Interest
+from .interest import Interest, Registration
 from .kernel import Kernel, get_ident, monotonic, name
 from .timers import SOON, Handle, Timers
 
@@ -35,8 +35,8 @@ class Engine:
     """The loop over one map; `Loop` in loop.py is its public face.
 
     `map` holds the channels by descriptor and may be changed by anyone at any time; `poller` names
-    a kernel mechanism; `strict` asks every channel on every turn.  Exceptions that nobody handles go
-    to `report(error, source, message)`; those of `passed_through` leave the loop.
+    a kernel mechanism; `strict` asks every channel on every turn.  Exceptions that nobody handles
+    go to `report(error, source, message)`; those of `passed_through` leave the loop.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class Engine:
         if self._guard.owner == get_ident():
             self._interest.touch(key, channel)
         else:
-            self._guard.do(self._interest.touch, key, channel)
+            self._guard.do(self.touch, key, channel)
 
     def pause(self, key: Any, channel: Any, seconds: float) -> None:
         """Leave `channel` alone for that long."""
@@ -218,7 +218,10 @@ class Engine:
     def _pause(self, key: Any, channel: Any, seconds: float) -> None:
         registration = self._interest.pause(key, channel)
         if registration is not None:
-            self.call_later(seconds, self._interest.resume, (registration,))
+            self.call_later(seconds, self._resume, (registration,))
+
+    def _resume(self, registration: Registration) -> None:
+        self._interest.resume(registration)
 
     def is_readable(self, fd: int) -> bool:
         """Whether `fd` can be read just now."""
@@ -247,9 +250,7 @@ class Engine:
         """Run `callback(*args)` once, `delay` seconds from now."""
         return self._call_at(monotonic() + delay, 0.0, callback, args)
 
-    def call_at(
-        self, when: float, callback: Callable[..., Any], args: tuple[Any, ...]
-    ) -> Handle:
+    def call_at(self, when: float, callback: Callable[..., Any], args: tuple[Any, ...]) -> Handle:
         """Run `callback(*args)` once, at `when` in seconds of time()."""
         return self._call_at(when, 0.0, callback, args)
 
@@ -270,8 +271,11 @@ class Engine:
         if self._guard.owner == get_ident():
             self._timers.schedule(handle)
         else:
-            self._guard.do(self._timers.schedule, handle)
+            self._guard.do(self._schedule_outside, handle)
         return handle
+
+    def _schedule_outside(self, handle: Handle) -> None:
+        self._timers.schedule(handle)
 
     def _handle(
         self, when: float, interval: float, callback: Callable[..., Any], args: tuple[Any, ...]
@@ -289,9 +293,10 @@ class Engine:
             if not ready:
                 return  # a nested loop called them
             handle = ready.popleft()
-            if handle.cancelled:
-                continue
+            # Taken before the question: a signal handler may cancel it in between.
             callback, args = handle.callback, handle.args
+            if handle.cancelled or callback is None:
+                continue
             if handle.interval > 0:
                 self._timers.schedule_next_beat(handle)
             else:

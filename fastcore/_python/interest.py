@@ -43,8 +43,8 @@ class Interest:
 
     def __init__(self, map: Any, kernel: Kernel, strict: bool) -> None:
         self.map: Any = map
-        self.plain: dict[Any, Any] | None = map if type(map) is dict else None  # the quick way
         self.look_up: Callable[[Any], Any] = map.get
+        self.plain: dict[Any, Any] | None = map if type(map) is dict else None  # the quick way
         self.kernel: Kernel = kernel
         self.strict: bool = strict
         self.registrations: dict[Any, Registration] = {}

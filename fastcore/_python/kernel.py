@@ -66,7 +66,7 @@ class Kernel:
     def __init__(self, poller: str) -> None:
         if poller not in _pollers.kinds:
             raise ValueError(f"no poller {poller!r} here; there are: {', '.join(pollers())}")
-        self.changes = 0  # how often the kernel's set was changed
+        self.changes: int = 0  # how often the kernel's set was changed
         self._kind = _pollers.kinds[poller]
         self._poller: _pollers.Poller | None = None
         self._pair: list[socket.socket] = []  # receiver and sender of wake-ups, while open

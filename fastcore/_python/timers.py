@@ -26,7 +26,16 @@ class Handle:
     `when` is None for a callback that runs as soon as possible.
     """
 
-    __slots__ = ("args", "callback", "cancelled", "interval", "number", "scheduled", "time", "timers")
+    __slots__ = (
+        "args",
+        "callback",
+        "cancelled",
+        "interval",
+        "number",
+        "scheduled",
+        "time",
+        "timers",
+    )
 
     def __init__(
         self,
@@ -36,14 +45,14 @@ class Handle:
         callback: Callable[..., Any],
         args: tuple[Any, ...],
     ) -> None:
-        self.timers = timers
-        self.time = time
-        self.interval = interval  # 0: it runs once
+        self.timers: Timers = timers
+        self.time: float = time
+        self.interval: float = interval  # 0: it runs once
         self.callback: Callable[..., Any] | None = callback
-        self.args = args
+        self.args: tuple[Any, ...] = args
         self.cancelled: bool = False
-        self.scheduled = False  # it stands in the heap
-        self.number = 0  # timers of one moment run in the order in which they were asked for
+        self.scheduled: bool = False  # it stands in the heap
+        self.number: int = 0  # timers of one moment run in the order in which they were asked for
 
     @property
     def when(self) -> float | None:
@@ -88,7 +97,9 @@ def _sink(heap: list[Handle], position: int) -> None:
         first = heap[child]
         if child + 1 < size:
             other = heap[child + 1]
-            if other.time < first.time or (other.time == first.time and other.number < first.number):
+            if other.time < first.time or (
+                other.time == first.time and other.number < first.number
+            ):
                 first = other
                 child += 1
         if handle.time < first.time or (handle.time == first.time and handle.number < first.number):

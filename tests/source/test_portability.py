@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 SOURCES = sorted((Path(__file__).parents[2] / "src").glob("poller*.c"))
-SUPPORT = SOURCES[0].with_name("engine_support.h")
+SUPPORT = SOURCES[0].with_name("platform.h")
 STRICT = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror"]
 
 BSD = {"kqueue", "poll", "select"}
@@ -70,15 +70,15 @@ def test_compiles_here(tmp_path):
     compile_all(shlex.split(sysconfig.get_config_var("CC") or "cc"), tmp_path, None)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_a_poller_knows_no_python(path):
+@pytest.mark.parametrize("path", sorted(SUPPORT.parent.iterdir()), ids=lambda path: path.name)
+def test_the_c_knows_no_python(path):
     assert "Python.h>" not in path.read_text() and '"Python.h' not in path.read_text()
 
 
 def compile_all(compiler, folder, environment):
     assert len(SOURCES) >= 5
     support = folder / "support.c"
-    # Python.h, which stands before it in the engine, defines this.
+    # Python.h, which stands before it in the extensions, defines this.
     support.write_text(f'#define _GNU_SOURCE 1\n#include "{SUPPORT.as_posix()}"\n')
     for path in [*SOURCES, support]:
         command = [*compiler, *STRICT, "-c", str(path), "-o", str(folder / f"{path.stem}.o")]

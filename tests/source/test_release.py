@@ -42,9 +42,16 @@ FILES = {
     "docs/more.md": "[back](../README.md#top) ![a plot](plot.svg)\n",
     "docs/plot.svg": "<svg/>",
     "fastcore/__init__.py": "",
+    "fastcore/_c/__init__.py": "",
+    "fastcore/_c/engine.pxd": "",
+    "fastcore/_c/engine.pyi": "",
+    "fastcore/_c/kernel.pxd": "",
+    "fastcore/_c/kernel.pyx": "",
+    "fastcore/_c/push.pyx": "",
+    "fastcore/_python/engine.py": "",
     "fastcore/_version.py": '"""The version."""\n\n__version__ = "1.2.3"\n',
     "fastcore/py.typed": "",
-    "src/engine.pyx": "",
+    "src/poller.c": "",
     "benchmarks/README.md": "",
     "benchmarks/pyproject.toml": "",
     "benchmarks/fastcore_bench/c/load.c": "",
@@ -55,6 +62,9 @@ OF_BENCHMARKS = {name.removeprefix("benchmarks/") for name in FILES if "benchmar
 IN_SDIST = {name for name in FILES if not name.startswith((".gitignore", "benchmarks/"))}
 IN_PURE_WHEEL = {
     "fastcore/__init__.py",
+    "fastcore/_c/__init__.py",
+    "fastcore/_c/engine.pyi",
+    "fastcore/_python/engine.py",
     "fastcore/_version.py",
     "fastcore/_no_extension.txt",
     "fastcore/py.typed",
@@ -122,8 +132,8 @@ def faults(source: Path, *distributions: Path, tag: str = "") -> list[str]:
 
 def test_nothing_is_found_where_nothing_is_wrong(source: Path, tmp_path: Path) -> None:
     platform = IN_PURE_WHEEL - {"fastcore/_no_extension.txt"}
-    platform |= {f"fastcore/_{part}_c.cp313-win_amd64.pyd" for part in ("engine", "sockets")}
-    platform |= {"fastcore/_chat_c.abi3.so"}
+    platform |= {f"fastcore/_c/{part}.cp313-win_amd64.pyd" for part in ("engine", "kernel")}
+    platform |= {"fastcore/_c/push.abi3.so"}
     built = [
         make_sdist(tmp_path, IN_SDIST),
         make_wheel(tmp_path, IN_PURE_WHEEL | {LICENCE}),
@@ -135,15 +145,18 @@ def test_nothing_is_found_where_nothing_is_wrong(source: Path, tmp_path: Path) -
     assert faults(source, *built, tag="v1.2.3") == []
 
 
-@pytest.mark.parametrize("lost", ["src/engine.pyx", "fastcore/py.typed", "README.md"])
+@pytest.mark.parametrize(
+    "lost", ["src/poller.c", "fastcore/_c/kernel.pyx", "fastcore/py.typed", "README.md"]
+)
 def test_a_file_missing_in_the_source_distribution(source: Path, tmp_path: Path, lost: str) -> None:
     sdist = make_sdist(tmp_path, IN_SDIST - {lost})
     assert faults(source, sdist) == [f"fastcore_loop-1.2.3.tar.gz: {lost} is missing"]
 
 
 def test_a_stranger_in_the_source_distribution(source: Path, tmp_path: Path) -> None:
-    sdist = make_sdist(tmp_path, IN_SDIST | {"src/engine.c"})
-    assert faults(source, sdist) == ["fastcore_loop-1.2.3.tar.gz: src/engine.c should not be there"]
+    made = "fastcore/_c/engine.c"
+    sdist = make_sdist(tmp_path, IN_SDIST | {made})
+    assert faults(source, sdist) == [f"fastcore_loop-1.2.3.tar.gz: {made} should not be there"]
 
 
 @pytest.mark.parametrize("lost", sorted(IN_PURE_WHEEL))
@@ -156,9 +169,11 @@ def test_a_file_missing_in_a_wheel(source: Path, tmp_path: Path, lost: str) -> N
     "stranger",
     [
         "tests/test_loop.py",
-        "src/engine.pyx",
+        "src/poller.c",
+        "fastcore/_c/engine.pxd",
+        "fastcore/_c/kernel.pyx",
         "fastcore/old.py",
-        "fastcore/_engine_c.abi3.so",
+        "fastcore/_c/engine.abi3.so",
         "fastcore_bench/c/load.c",
     ],
 )
@@ -187,7 +202,8 @@ def test_distributions_of_the_benchmarks(source: Path, tmp_path: Path) -> None:
 def test_a_platforms_wheel_without_an_extension(source: Path, tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, IN_PURE_WHEEL | {LICENCE}, tags="cp313-cp313-win_amd64")
     found = faults(source, wheel)
-    assert f"{wheel.name}: fastcore/_engine_c is missing" in found
+    for part in ("engine", "kernel", "push"):
+        assert f"{wheel.name}: fastcore/_c/{part} is missing" in found
     assert f"{wheel.name}: fastcore/_no_extension.txt should not be there" in found
 
 

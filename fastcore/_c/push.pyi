@@ -1,0 +1,7 @@
+"""The types of push.pyx; stubtest compares them with what is built."""
+
+from typing import Any
+
+from .sockets import GONE as GONE
+
+def push_short(chat: Any, data: Any) -> bool: ...
