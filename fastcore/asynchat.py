@@ -28,7 +28,7 @@ _corked: dict[int, bool] = {}
 
 # More than so many bytes of lines are a burst: what follows a line is not cut off for each of them,
 # but when somebody looks at it.
-_BURST = 4096
+_BURST = 1024
 _UNSEEN = object()
 
 
@@ -142,17 +142,18 @@ class async_chat(asyncore.dispatcher):
         """Read, and pass on what came: pieces to collect_incoming_data(), ends to
         found_terminator()."""
         try:
-            data: Any = self.recv(self.ac_in_buffer_size)
+            received: Any = self.recv(self.ac_in_buffer_size)
         except BlockingIOError:
             return
         except OSError:
             self.handle_error()
             return
-        if isinstance(data, str) and self.use_encoding:
-            data = bytes(data, self.encoding)
+        if isinstance(received, str) and self.use_encoding:
+            received = bytes(received, self.encoding)
         if self.ac_in_buffer:
-            data = self.ac_in_buffer + data
-        self.ac_in_buffer = data
+            received = self.ac_in_buffer + received
+        data: Any
+        self.ac_in_buffer = data = received
         try:
             while data:
                 terminator = self.get_terminator()
