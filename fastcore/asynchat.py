@@ -67,7 +67,7 @@ class _Rest:
         return chat.ac_in_buffer
 
 
-_REST = _Rest()
+_REST: Any = _Rest()
 
 
 def _is_bytes(piece: Any) -> bool:
@@ -85,7 +85,7 @@ class async_chat(asyncore.dispatcher):
     ac_out_buffer_size: int = 65536  # bytes sent at once, at most
 
     # An attribute of each instance; this one stands behind it.
-    ac_in_buffer: Any = _REST
+    ac_in_buffer: bytes = _REST
 
     # More bytes than this without the terminator: handle_line_too_long().  None: no limit.
     ac_max_line_size: int | None = None
