@@ -148,12 +148,10 @@ class async_chat(asyncore.dispatcher):
         except OSError:
             self.handle_error()
             return
-        if isinstance(received, str) and self.use_encoding:
-            received = bytes(received, self.encoding)
+        data: Any = received if type(received) is bytes else self._fastcore_as_bytes(received)
         if self.ac_in_buffer:
-            received = self.ac_in_buffer + received
-        data: Any
-        self.ac_in_buffer = data = received
+            data = self.ac_in_buffer + data
+        self.ac_in_buffer = data
         try:
             while data:
                 terminator = self.get_terminator()
@@ -178,6 +176,12 @@ class async_chat(asyncore.dispatcher):
         finally:
             if _corked and id(self) in _corked:
                 self._fastcore_uncork()
+
+    def _fastcore_as_bytes(self, received: Any) -> Any:
+        """Return what a program's own recv() returned: text in its encoding."""
+        if isinstance(received, str) and self.use_encoding:
+            return bytes(received, self.encoding)
+        return received
 
     def _fastcore_pass_on_count(self, data: Any, size: Any) -> None:
         """Pass on a piece of that many bytes, or what there is of it; all, if there is no end."""
