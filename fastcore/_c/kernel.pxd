@@ -35,6 +35,7 @@ cdef class Kernel:
     cpdef bint is_closed(self, Watched watched) except -1
     cpdef int wake(self) except -1
     cpdef bint is_woken(self) noexcept
+    cpdef bint is_open(self) noexcept
     cpdef int open(self) except -1
     cpdef int close(self) except -1
     cpdef int after_fork(self) except -1

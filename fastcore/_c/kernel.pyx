@@ -332,6 +332,10 @@ cdef class Kernel:
         self.open()
         return (<poller_kind *> self._kind).fileno(<poller *> self._poller)
 
+    cpdef bint is_open(self) noexcept:
+        """Whether all that a wait needs is there."""
+        return self._poller != NULL and len(self._pair) > 0
+
     cpdef int open(self) except -1:
         """Have all that a wait needs; does nothing where it is there."""
         cdef const poller_kind *kind = <const poller_kind *> self._kind

@@ -143,8 +143,6 @@ class Engine:
         mode = self._dispatch.mode
         return mode.until_empty or (mode.until_idle and not self.has_pending())
 
-    # -- questions, and writes at once ---------------------------------------------------------
-
     # -- the wait ------------------------------------------------------------------------------
 
     def _wait(self, timeout: float, at_once: bool) -> list[Any]:
@@ -175,6 +173,7 @@ class Engine:
             if self._timers.next_due <= now:
                 return fired
             if now >= sweep or (sweep != inf and now >= deadline):
+                self._interest.sweep_began = now
                 if self._dispatch.ask_and_write(self._interest.take_all()):
                     return self._kernel.wait(0.0)
             elif now >= deadline:
@@ -356,12 +355,14 @@ class Engine:
     def _with_kernel(self, question: Callable[[], int]) -> int:
         if self.closed:
             raise RuntimeError("the loop is closed")
-        entered = self._guard.enter(0.0)  # else it is open: another thread is in the loop
+        while not self._guard.enter(STEP_ASIDE):
+            # Another thread is in the loop: what that has opened can be asked without the door.
+            if self._kernel.is_open():
+                return question()
         try:
             return question()
         finally:
-            if entered:
-                self._guard.leave()
+            self._guard.leave()
 
     def stats(self) -> dict[str, Any]:
         """Return counts since the loop was made: turns, events, sweeps, kernel changes, ..."""

@@ -178,6 +178,10 @@ class Kernel:
         """Return the descriptor of the kernel's set, or -1 where the poller has none."""
         return self._opened().fileno()
 
+    def is_open(self) -> bool:
+        """Whether all that a wait needs is there."""
+        return self._poller is not None and bool(self._pair)
+
     def open(self) -> None:
         """Have all that a wait needs; does nothing where it is there."""
         if not self._pair:
