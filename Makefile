@@ -24,7 +24,7 @@ TYPED_MODULES = $(addprefix fastcore._c.,$(notdir $(basename $(wildcard fastcore
 PYTEST = cd tests && $(abspath $(1))/bin/python -I -m pytest -c ../pyproject.toml $(PYTEST_ARGS) .
 
 .DELETE_ON_ERROR:
-.PHONY: help demo bench test test-fallback lint types lint-workflows format release-check ci ci-full clean
+.PHONY: instructions instructions-update help demo bench test test-fallback lint types lint-workflows format release-check ci ci-full clean
 
 help:
 	@echo "make demo           build, then measure every engine against the standard loop"
@@ -37,6 +37,7 @@ help:
 	@echo "make lint-workflows one linter more for .github/workflows (needs node and npm)"
 	@echo "make format         let ruff format the Python files"
 	@echo "make release-check  all that can be done before a release is tagged (TAG=v1.2.3)"
+	@echo "make instructions   count what a request costs the C engine (needs valgrind)"
 	@echo "make ci             all that is asked of a change (twenty minutes on two cores)"
 	@echo "make ci-full        that, and what takes longer or installs more (an hour)"
 	@echo "make clean          remove environments and build products"
@@ -89,6 +90,10 @@ format: $(VENV)-lint/.installed
 # -B: no cache beside the script.
 release-check: $(VENV)-release/.installed
 	$(VENV)-release/bin/python -B .ci/release_check.py $(if $(TAG),--tag $(TAG))
+
+# How many instructions a request costs the engine in C, beside limits; needs valgrind.
+instructions instructions-update: $(VENV)/.test-installed
+	$(VENV)/bin/python -I .ci/instructions.py $(if $(filter %-update,$@),--update)
 
 ci:
 	.ci/run
