@@ -10,6 +10,7 @@ import _socket
 import socket
 from collections import deque
 from itertools import islice, takewhile
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from . import asyncore
@@ -29,25 +30,25 @@ _corked: dict[int, bool] = {}
 # More than so many bytes of lines are a burst: what follows a line is not cut off for each of them,
 # but when somebody looks at it.
 _BURST = 1024
-_UNSEEN = object()
+_UNSET = object()
 
 
 class _Burst:
     """Lines that are passed on from one piece of data, and how far that has come."""
 
-    __slots__ = ("at", "checks", "data")
+    __slots__ = ("at", "checker", "data")
 
     def __init__(self, data: Any) -> None:
         self.data = data
         self.at = 0
-        self.checks = False  # is_seen() looks, nobody else
+        self.checker = 0  # the thread in which is_set() looks
 
-    def is_seen(self, chat: Any) -> bool:
-        """Whether somebody has looked at the chat's ac_in_buffer, or has set it."""
-        self.checks = True
-        seen = chat.ac_in_buffer is not _UNSEEN
-        self.checks = False
-        return seen
+    def is_set(self, chat: Any) -> bool:
+        """Whether somebody has set the chat's ac_in_buffer."""
+        self.checker = get_ident()  # any other thread may look at the same moment
+        found = chat.ac_in_buffer
+        self.checker = 0
+        return found is not _UNSET
 
 
 # By the identity of their chats.
@@ -61,10 +62,9 @@ class _Rest:
         burst = _bursts.get(id(chat))
         if burst is None:
             return self if chat is None else b""
-        if burst.checks:
-            return _UNSEEN
-        chat.ac_in_buffer = burst.data[burst.at :]
-        return chat.ac_in_buffer
+        if burst.checker and burst.checker == get_ident():
+            return _UNSET
+        return burst.data[burst.at :]
 
 
 _REST: Any = _Rest()
@@ -210,7 +210,7 @@ class async_chat(asyncore.dispatcher):
         return kept == 0
 
     def _fastcore_pass_on_burst(self, data: Any, terminator: Any) -> None:
-        """Pass on lines, as long as much follows them, and until somebody looks at that."""
+        """Pass on lines, as long as much follows them, and until somebody sets that."""
         size = len(terminator)
         burst = _bursts[id(self)] = _Burst(data)
         del self.ac_in_buffer
@@ -218,16 +218,16 @@ class async_chat(asyncore.dispatcher):
             while (end := data.find(terminator, burst.at)) >= 0 and len(data) - end > _BURST:
                 if not self._fastcore_collect(data[burst.at : end], True):
                     return
-                seen = burst.is_seen(self)
-                if seen:
+                is_set = burst.is_set(self)
+                if is_set:
                     self.ac_in_buffer = self.ac_in_buffer[end + size - burst.at :]
                 burst.at = end + size
                 self._fastcore_cork(True)
                 self.found_terminator()
-                if seen or burst.is_seen(self) or self.get_terminator() is not terminator:
+                if is_set or burst.is_set(self) or self.get_terminator() is not terminator:
                     return
         finally:
-            if not burst.is_seen(self):
+            if not burst.is_set(self):
                 self.ac_in_buffer = data[burst.at :]
             del _bursts[id(self)]
 
