@@ -61,7 +61,7 @@ test-fallback: $(VENV)-fallback/.test-installed
 lint: $(VENV)-lint/.installed
 	$(VENV)-lint/bin/ruff check .
 	$(VENV)-lint/bin/ruff format --check .
-	$(VENV)-lint/bin/shellcheck -x $(filter-out %.py %/__pycache__,$(wildcard .ci/*))
+	$(VENV)-lint/bin/shellcheck -x $(filter-out %.py %.json %/__pycache__,$(wildcard .ci/*))
 	$(VENV)-lint/bin/zizmor --offline --quiet --persona=pedantic .github
 	$(VENV)-lint/bin/check-jsonschema --builtin-schema vendor.github-workflows $(wildcard $(WORKFLOWS))
 	$(VENV)-lint/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
