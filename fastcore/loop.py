@@ -76,9 +76,9 @@ class Loop:
         with _making:
             _replace(_loops.get(id(map)), map)
             _loops[id(map)] = self
-        for channel in list(map.values()):
-            if isinstance(getattr(channel, "_fastcore_loop", None), Loop):
-                channel._fastcore_loop = self
+            home = _homes.get(id(map))
+            if home is not None:
+                home.loop = self
         if self._made_for_map:
             self._keep()
 
@@ -251,6 +251,9 @@ class Loop:
             self.remove_signal_handler(number)
         if _loops.get(id(self._map)) is self:
             del _loops[id(self._map)]
+        home = _homes.get(id(self._map))
+        if home is not None and home.loop is self:
+            home.loop = None
         self._let_go()
 
     def __enter__(self) -> Self:
@@ -347,10 +350,27 @@ def _set_wakeup_fd(number: int) -> int | None:
         return None  # the main thread of a sub-interpreter
 
 
-# The loop of each map, by the map's identity: a loop holds its map, so the identity stays valid.
-# The channels hold their loop (`_fastcore_loop`), and a loop with something pending is kept here:
-# a map that nobody uses any more is garbage with everything that belongs to it.
+class Home:
+    """What the channels of one map hold, so that the loop behind that map lives as they do.
+
+    In a copy or a pickle of a channel there is None instead: it stands in no map.
+    """
+
+    __slots__ = ("__weakref__", "loop", "map")
+
+    def __init__(self, map: Any, loop: Loop | None) -> None:
+        self.map = map
+        self.loop = loop
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
+
+
+# The loop of each map, and its home, by the map's identity: both hold the map, so that stays valid.
+# The channels hold their home, and a loop with something pending is kept here: a map that nobody
+# uses any more is garbage with everything that belongs to it.
 _loops: weakref.WeakValueDictionary[int, Loop] = weakref.WeakValueDictionary()
+_homes: weakref.WeakValueDictionary[int, Home] = weakref.WeakValueDictionary()
 _kept: set[Loop] = set()
 
 # Held while a loop is made for a map that has none: two threads must not make one each.
@@ -385,6 +405,17 @@ def get_loop(map: MutableMapping[int, Any] | None = None) -> Loop:
     if map is None:
         map = _default_map()
     return _loops.get(id(map)) or _make_loop(map)
+
+
+def get_home(map: Any) -> Home:
+    """Return what the channels of `map` hold; asks nothing of the map, and makes no loop."""
+    home = _homes.get(id(map))
+    if home is None:
+        with _making:
+            home = _homes.get(id(map))
+            if home is None:
+                home = _homes[id(map)] = Home(map, _loops.get(id(map)))
+    return home
 
 
 def _make_loop(map: Any) -> Loop:

@@ -10,7 +10,15 @@ import socket
 from errno import EBADF
 from typing import Any
 
-from .._calls import UNKNOWN, ask, tell_closed, tell_readable, tell_urgent, tell_writable
+from .._calls import (
+    UNKNOWN,
+    ask,
+    find_socket,
+    tell_closed,
+    tell_readable,
+    tell_urgent,
+    tell_writable,
+)
 from .._codes import (
     DISCONNECTED,
     EXHAUSTED,
@@ -241,7 +249,7 @@ class Dispatch:
         interest = self._interest
         for registration in list(interest.registrations.values()):
             channel = interest.look_up(registration.key)
-            sock = getattr(channel, "socket", None)
+            sock = find_socket(channel)
             if type(sock) is not _socket_class or sock.fileno() >= 0:
                 continue
             if registration.paused or identity(channel) != registration.identity:
