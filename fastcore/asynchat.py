@@ -15,13 +15,16 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from . import asyncore
-from ._engine import held_back as _held_back, push_short, send as _send
+from ._engine import held_back, push_short, send as _send
 
 if TYPE_CHECKING:
     pass
 
 # What `from asynchat import *` brings: what it ever brought.
 __all__ = ["async_chat", "asyncore", "deque", "find_prefix_at_end", "simple_producer"]
+
+# Not by the name that was imported: the interpreter calls methods of such a one the slow way.
+_held_back = held_back
 
 _JOINED = 256  # pieces that are joined at a time, at most
 _LONG = 65536  # bytes; a longer piece is not joined to others
@@ -171,7 +174,7 @@ class async_chat(asyncore.dispatcher):
         except OSError:
             self.handle_error()
             return
-        if isinstance(received, str) and self.use_encoding:
+        if type(received) is not bytes and isinstance(received, str) and self.use_encoding:
             received = bytes(received, self.encoding)
         self.ac_in_buffer = data = self.ac_in_buffer + received
         ours = issubclass(type(self), async_chat)
@@ -496,22 +499,20 @@ def _join(fifo: deque[Any], size: int) -> bytes:
 
 def _joins(chat: Any) -> bool:
     """Whether pieces may be joined: in a stream, and where nobody sees the pieces."""
-    if not _sends_plainly(type(chat)):
-        return False
-    # By way of bound methods, which know of overrides in the instance: a look into its
-    # __dict__ would make that a real one, and slow every attribute from then on.
-    send, initiate_send = chat.send, chat.initiate_send
     if (
-        type(send) is not MethodType
-        or type(initiate_send) is not MethodType
+        not issubclass(type(chat), async_chat)
+        # By way of bound methods, which know of overrides in the instance: a look into its
+        # __dict__ would make that a real one, and slow every attribute from then on.
+        or type(send := chat.send) is not MethodType
         or send.__func__ is not _send
+        or type(initiate_send := chat.initiate_send) is not MethodType
         or initiate_send.__func__ is not _INITIATE_SEND
     ):
         return False
     try:
-        sock = asyncore._look_up(chat, "socket")
+        sock = chat.socket  # a send() would ask for it
     except Exception:
-        return False  # there is none, or a property of the program's failed
+        return False
     return (
         type(sock) is socket.socket
         and isinstance(sock, _socket.socket)
@@ -525,7 +526,6 @@ def _sends_plainly(kind: Any) -> bool:
         issubclass(kind, async_chat)
         and kind.send is _send
         and kind.initiate_send is _INITIATE_SEND
-        and kind.__getattribute__ is object.__getattribute__
     )
 
 

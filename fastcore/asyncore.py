@@ -560,7 +560,12 @@ class dispatcher:
         if self.accepting:
             _accept_waiting(self)
             return
-        if not self.connected and self.connecting:
+        try:
+            # First: `connected`, which instances have beside their class, is slow to read.
+            connecting = self.connecting
+        except AttributeError:
+            connecting = not self.connected and self.connecting
+        if connecting and not self.connected:
             self.handle_connect_event()
         self.handle_read()
 
@@ -568,7 +573,12 @@ class dispatcher:
         """Turn readiness to write into handle_connect() and handle_write()."""
         if self.accepting:
             return  # a listening socket is never writable: some kernels say so all the same
-        if not self.connected and self.connecting:
+        try:
+            # First: `connected`, which instances have beside their class, is slow to read.
+            connecting = self.connecting
+        except AttributeError:
+            connecting = not self.connected and self.connecting
+        if connecting and not self.connected:
             self.handle_connect_event()
         self.handle_write()
 

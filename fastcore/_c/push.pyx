@@ -61,13 +61,14 @@ def push_short(chat, data, test):
     `test(kind)` tells whether the pushes of a class come to that.  Returns whether something is
     left to send, and None where nothing was done.
     """
-    if type(data) is not bytes or not _sends_plainly(chat, test):
+    if type(data) is not bytes:
         return None
     fifo = chat.producer_fifo
     if (
         fifo
         or type(fifo) is not deque
         or not 0 < PyBytes_GET_SIZE(data) <= chat.ac_out_buffer_size
+        or not _sends_plainly(chat, test)
         or not chat.connected
     ):
         return None
