@@ -50,10 +50,9 @@ cdef class Interest:
     @cython.locals(known=Registration, registration=Registration)
     cdef reconcile(self)
 
-    @cython.locals(now=double)
+    @cython.locals(size=Py_ssize_t, now=double)
     cdef list next_to_ask(self)
     cdef list take_dirty(self)
-    cdef list take_all(self)
     @cython.locals(now=double)
     cdef end_sweep(self)
     cdef double next_sweep(self) except? -1

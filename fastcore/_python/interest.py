@@ -142,13 +142,20 @@ class Interest:
 
     def next_to_ask(self) -> list[Registration]:
         """Return those that are asked before the next wait: the dirty ones, or in a sweep all."""
-        if len(self.map) > SWEEP_ALWAYS and not self.strict:
+        size = len(self.map)
+        if len(self.registrations) != size:
+            self.reconcile()
+        if size > SWEEP_ALWAYS and not self.strict:
             now = monotonic()
             if now < self.sweep_due:
                 self.sweep_wanted = True
                 return self.take_dirty()
             self.sweep_began = now
-        return self.take_all()
+        self.sweep_wanted = False
+        self.sweeps += 1
+        if self.dirty:
+            self.dirty = []
+        return list(self.registrations.values())
 
     def take_dirty(self) -> list[Registration]:
         """Return those that are dirty, and begin to note new ones."""
@@ -158,16 +165,6 @@ class Interest:
         if asked:
             self.dirty = []
         return asked
-
-    def take_all(self) -> list[Registration]:
-        """Begin a sweep: return all, and begin to note those that are dirty."""
-        if len(self.registrations) != len(self.map):
-            self.reconcile()
-        if self.dirty:
-            self.dirty = []
-        self.sweep_wanted = False
-        self.sweeps += 1
-        return list(self.registrations.values())
 
     def end_sweep(self) -> None:
         """Note what it took, and so when the next one is due."""
