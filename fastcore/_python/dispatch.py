@@ -241,7 +241,7 @@ class Dispatch:
         if start < self._look_due:
             return
         interest = self._interest
-        for registration in list(interest.registrations.values()):
+        for registration in interest.registrations.to_list():
             channel = interest.look_up(registration.key)
             sock = getattr(channel, "socket", None)
             if type(sock) is not _socket_class or sock.fileno() >= 0:

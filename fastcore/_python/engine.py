@@ -147,9 +147,9 @@ class Engine:
 
     def _wait(self, timeout: float, at_once: bool) -> list[Any]:
         """Wait until something happens, at most until the timeout, a timer or a sweep is due."""
-        # A wait does not block after stop() or a request from another thread: they wake the kernel.
+        # What another thread has asked for meanwhile has woken the kernel.
         timers = self._timers
-        if at_once or timers.ready:
+        if at_once or timers.ready or self._stopping:
             return self._kernel.wait(0.0)
         if timers.heap or self._interest.sweep_wanted:
             return self._wait_for_what_is_due(timeout)
