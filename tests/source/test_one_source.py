@@ -168,8 +168,6 @@ def test_objects_of_twins_have_the_same_attributes() -> None:
     python, c = both("kernel")
     assert public(python.Kernel("select")) == public(c.Kernel("select"))
     assert public(python.Watched) == public(c.Watched)
-    ours, its = (one.Channel for one in both("channel"))
-    assert public(ours) == public(its)
 
 
 @with_both
