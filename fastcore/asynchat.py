@@ -523,9 +523,7 @@ def _joins(chat: Any) -> bool:
 def _sends_plainly(kind: Any) -> bool:
     """Whether, by its class, what a chat pushes goes to the socket and nowhere else."""
     return (
-        issubclass(kind, async_chat)
-        and kind.send is _send
-        and kind.initiate_send is _INITIATE_SEND
+        issubclass(kind, async_chat) and kind.send is _send and kind.initiate_send is _INITIATE_SEND
     )
 
 
