@@ -809,7 +809,7 @@ class dispatcher_with_send(dispatcher):
             self.log_info(f"sending {data!r}")
         backlog = _backlog_of(self) if _backlogged else None
         if backlog is None:
-            self.out_buffer = waiting = self.out_buffer + data  # type: ignore[operator]
+            self.out_buffer = waiting = self.out_buffer + data
             if type(waiting) is bytes and len(waiting) > _MUCH:
                 _begin_backlog(self, waiting)
         else:

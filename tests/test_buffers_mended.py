@@ -228,11 +228,11 @@ def test_pushes_to_a_peer_that_does_not_read_are_not_quadratic(site: Site, size:
     fill(ours)
 
     def pushes() -> None:
-        for _ in range(100_000):
+        for _ in range(200_000):
             chat.push(b"0123456789")
 
-    assert elapsed_by(pushes) < 3  # it was 10 s where the buffer was large
-    assert sum(map(len, chat.producer_fifo)) == 1_000_000
+    assert elapsed_by(pushes) < 4  # it was 10 s where the buffer was large
+    assert sum(map(len, chat.producer_fifo)) == 2_000_000
     assert all(type(piece) is bytes for piece in chat.producer_fifo)
 
 

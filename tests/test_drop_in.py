@@ -402,6 +402,7 @@ def test_send_takes_all_where_the_socket_blocks(site: Site, kind: str, blocks: s
         pytest.skip("Windows has no mode of a descriptor")
     size = 3_000_000
     ours, peer = site.tcp_pair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
     module = site.fast.asynchat if kind == "async_chat" else site.asyncore
     channel = getattr(module, kind)(None if blocks == "left" else ours, site.map)
     if blocks == "left":
@@ -420,6 +421,7 @@ def test_send_takes_all_where_the_socket_blocks(site: Site, kind: str, blocks: s
 def test_a_push_to_a_socket_that_blocks_is_sent_before_it_returns(site: Site) -> None:
     size = 3_000_000
     ours, peer = site.tcp_pair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
     chat = chat_class(site, ac_out_buffer_size=size)(ours)
     chat.socket.setblocking(True)
     reader = threading.Thread(target=receive_exactly, args=(peer, size))
