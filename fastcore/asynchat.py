@@ -33,7 +33,7 @@ _CUT = 262144  # bytes; what waits in one piece is cut into such ones, or copied
 
 
 class _Cork:
-    """What is held back of a chat's output: while there is `more` to handle, answers wait.
+    """The output of a chat that is corked: while there is `more` to handle, answers wait.
 
     They leave together with the last one or at the end.  Not kept on the channels: a program may
     borrow their methods for objects of its own.

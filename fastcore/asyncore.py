@@ -7,6 +7,7 @@ docs/compatibility.md lists as mended.  Knows dispatchers; must not know kernels
 from __future__ import annotations
 
 import _socket
+import contextlib
 import os
 import select
 import socket
@@ -434,7 +435,10 @@ class dispatcher:
             _rests.pop(id(self), None)
         home = _loop.get_home(map)
         if issubclass(type(self), dispatcher):
-            object.__setattr__(self, "_fastcore_home", home)
+            try:
+                object.__setattr__(self, "_fastcore_home", home)
+            except TypeError:
+                pass  # it has a base in C that sets attributes in its own way
         if home.loop is not None:
             home.loop._engine.attach(fd, self)
 
@@ -606,7 +610,7 @@ class dispatcher:
         except:
             name = "<__repr__(self) failed for object at %0x>" % id(self)
         self.log_info(
-            f"uncaptured python exception, closing channel {name} ({kind}:{value} {trace})",
+            f"uncaptured python exception, closing channel {name} ({kind!s}:{value!s} {trace})",
             "error",
         )
         self.handle_close()
@@ -652,7 +656,7 @@ class dispatcher:
     def log_info(self, message: Any, type: str = "info") -> None:
         """Print a message, unless its type is in `ignore_log_types`."""
         if type not in self.ignore_log_types:
-            print(f"{type}: {message}")
+            print(f"{type!s}: {message!s}")
 
 
 def _as_bytes(data: Any) -> bytes:
@@ -917,7 +921,7 @@ if sys.platform != "win32":
             dispatcher.__init__(self, None, map)
             self.connected = True
             number: Any = fd
-            if hasattr(number, "fileno"):
+            with contextlib.suppress(AttributeError):
                 number = number.fileno()
             self.set_file(number)
             os.set_blocking(number, False)

@@ -14,10 +14,8 @@ from .sockets import GONE, receive, transmit
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from .._python.channel import Held
-
 # What is held back, by the identity of its channel: it goes before what is sent at once.
-held_back: dict[int, Held] = {}
+held_back: dict[int, Any] = {}
 
 
 def recv(self: Any, buffer_size: int) -> bytes:
