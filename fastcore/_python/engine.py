@@ -153,7 +153,10 @@ class Engine:
         if timers.heap or self._interest.sweeps.suspects:
             return self._wait_for_what_is_due(timeout)
         fired = self._kernel.wait(QUIET if timeout > QUIET else timeout)
-        if fired or timeout <= QUIET or self._kernel.woken:
+        if fired or self._kernel.woken:
+            return fired
+        if timeout <= QUIET:
+            self._interest.sweeps.hasten()
             return fired
         self._dispatch.look_for_closed()
         if self._interest.dirty:
@@ -172,10 +175,11 @@ class Engine:
             now = monotonic()
             if self._timers.next_due <= now:
                 return fired
-            if now >= sweep or (sweep != inf and now >= deadline):
+            if now >= sweep:
                 if self._dispatch.ask_and_write(self._interest.begin_sweep(now)):
                     return self._kernel.wait(0.0)
             elif now >= deadline:
+                self._interest.sweeps.hasten()
                 return fired
 
     # -- channels ------------------------------------------------------------------------------
