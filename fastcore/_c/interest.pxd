@@ -3,6 +3,7 @@
 cimport cython
 
 from .kernel cimport Kernel, Watched, identity, monotonic
+from .table cimport Table
 
 cdef size_t NOBODY
 cdef Py_ssize_t SWEEP_ALWAYS
@@ -14,8 +15,6 @@ cdef double SWEEP_SHARE, SWEEP_PAUSE
 cdef class Registration(Watched):
     cdef object key
     cdef size_t identity
-    cdef bint dirty
-    cdef bint paused
 
 
 @cython.final
@@ -25,7 +24,7 @@ cdef class Interest:
     cdef object look_up
     cdef Kernel kernel
     cdef bint strict
-    cdef dict registrations
+    cdef Table registrations
     cdef list dirty
     cdef long long sweeps
     cdef bint sweep_wanted
@@ -50,10 +49,9 @@ cdef class Interest:
     @cython.locals(known=Registration, registration=Registration)
     cdef reconcile(self)
 
-    @cython.locals(now=double)
+    @cython.locals(size=Py_ssize_t, now=double)
     cdef list next_to_ask(self)
     cdef list take_dirty(self)
-    cdef list take_all(self)
     @cython.locals(now=double)
     cdef end_sweep(self)
     cdef double next_sweep(self) except? -1

@@ -99,7 +99,9 @@ class Dispatch:
             self._ask(interest.take_dirty(), True)
         if interest.sweep_began > 0:
             interest.end_sweep()
-        return bool(self._writers) and self._write_now()
+        if self._writers:
+            return self._write_now()
+        return False
 
     def _ask(self, asked: list[Registration], eager: bool) -> None:
         """Ask channels what they want, and tell the kernel.
@@ -239,7 +241,7 @@ class Dispatch:
         if start < self._look_due:
             return
         interest = self._interest
-        for registration in list(interest.registrations.values()):
+        for registration in interest.registrations.to_list():
             channel = interest.look_up(registration.key)
             sock = getattr(channel, "socket", None)
             if type(sock) is not _socket_class or sock.fileno() >= 0:

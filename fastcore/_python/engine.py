@@ -147,8 +147,9 @@ class Engine:
 
     def _wait(self, timeout: float, at_once: bool) -> list[Any]:
         """Wait until something happens, at most until the timeout, a timer or a sweep is due."""
+        # What another thread has asked for meanwhile has woken the kernel.
         timers = self._timers
-        if at_once or self._stopping or timers.ready or self._guard.asked:
+        if at_once or timers.ready or self._stopping:
             return self._kernel.wait(0.0)
         if timers.heap or self._interest.sweep_wanted:
             return self._wait_for_what_is_due(timeout)
@@ -167,14 +168,14 @@ class Engine:
             sweep = max(self._interest.next_sweep(), now + SHORTEST_WAIT)
             due = min(deadline, self._timers.first_due(), sweep)
             fired = self._kernel.wait(max(0.0, due - now))
-            if fired or self._kernel.woken or self._timers.ready or self._guard.asked:
+            if fired or self._kernel.woken or self._timers.ready:
                 return fired
             now = monotonic()
             if self._timers.next_due <= now:
                 return fired
             if now >= sweep or (sweep != inf and now >= deadline):
-                self._interest.sweep_began = now
-                if self._dispatch.ask_and_write(self._interest.take_all()):
+                self._interest.sweep_due = now
+                if self._dispatch.ask_and_write(self._interest.next_to_ask()):
                     return self._kernel.wait(0.0)
             elif now >= deadline:
                 return fired

@@ -15,6 +15,7 @@ from typing import Any
 
 from .._codes import NOBODY
 from .kernel import LARGEST, Kernel, Watched, identity, monotonic
+from .table import Table
 
 # A sweep may take one part in SWEEP_SHARE of the time, and comes after a pause (in seconds);
 # SWEEP_ALWAYS channels and fewer are swept on every turn.
@@ -47,7 +48,7 @@ class Interest:
         self.plain: dict[Any, Any] | None = map if type(map) is dict else None  # the quick way
         self.kernel: Kernel = kernel
         self.strict: bool = strict
-        self.registrations: dict[Any, Registration] = {}
+        self.registrations: Table = Table()  # of Registration, by the keys of the map
         self.dirty: list[Registration] = []
         self.sweeps: int = 0
         self.sweep_wanted: bool = False  # an answer may have changed since the last one
@@ -113,7 +114,7 @@ class Interest:
 
     def drop_all(self) -> None:
         """Forget all entries."""
-        for registration in list(self.registrations.values()):
+        for registration in self.registrations.to_list():
             self.drop(registration)
         self.dirty.clear()
 
@@ -134,7 +135,7 @@ class Interest:
             if known is None or known.identity != identity(channel):
                 self.attach(key, channel)
         if len(self.registrations) != len(self.map):
-            for registration in list(self.registrations.values()):
+            for registration in self.registrations.to_list():
                 if registration.key not in self.map:
                     self.drop(registration)
 
@@ -142,13 +143,20 @@ class Interest:
 
     def next_to_ask(self) -> list[Registration]:
         """Return those that are asked before the next wait: the dirty ones, or in a sweep all."""
-        if len(self.map) > SWEEP_ALWAYS and not self.strict:
+        size = len(self.map)
+        if len(self.registrations) != size:
+            self.reconcile()
+        if size > SWEEP_ALWAYS and not self.strict:
             now = monotonic()
             if now < self.sweep_due:
                 self.sweep_wanted = True
                 return self.take_dirty()
             self.sweep_began = now
-        return self.take_all()
+        self.sweep_wanted = False
+        self.sweeps += 1
+        if self.dirty:
+            self.dirty = []
+        return self.registrations.to_list()
 
     def take_dirty(self) -> list[Registration]:
         """Return those that are dirty, and begin to note new ones."""
@@ -158,16 +166,6 @@ class Interest:
         if asked:
             self.dirty = []
         return asked
-
-    def take_all(self) -> list[Registration]:
-        """Begin a sweep: return all, and begin to note those that are dirty."""
-        if len(self.registrations) != len(self.map):
-            self.reconcile()
-        if self.dirty:
-            self.dirty = []
-        self.sweep_wanted = False
-        self.sweeps += 1
-        return list(self.registrations.values())
 
     def end_sweep(self) -> None:
         """Note what it took, and so when the next one is due."""

@@ -191,7 +191,7 @@ class Kernel:
         poller = self._kind()
         try:
             poller.set(self._pair[0].fileno(), 0, READ)
-            own = [sock.fileno() for sock in self._pair]
+            own = [poller.fileno(), *(sock.fileno() for sock in self._pair)]
             for one in list(self._watched.values()):
                 self._watch_again(poller, one, one.fd in own)
         except BaseException:
