@@ -296,13 +296,13 @@ class Engine:
                 return  # a nested loop called them
             handle = ready.popleft()
             # Taken before the question: a signal handler may cancel it in between.
-            callback, args = handle.callback, handle.args
-            if handle.cancelled or callback is None:
+            callback, args = handle._callback, handle._args
+            if handle._cancelled or callback is None:
                 continue
-            if handle.interval > 0:
+            if handle._interval > 0:
                 self._timers.schedule_next_beat(handle)
             else:
-                handle.callback = None
+                handle._callback = None
             if self._interest.learning:
                 self._interest.sweeps.note(type(callback))
             try:
