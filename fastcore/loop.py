@@ -15,7 +15,7 @@ from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._engine import Engine, Handle, Mode, pollers
+from ._engine import Channel, Engine, Handle, Mode, pollers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -70,15 +70,14 @@ class Loop:
         map = {} if map is None else map
         poller = _default_poller() if poller is None else poller
         strict = interest == "strict"
-        self._engine = Engine(map, poller, strict, self.passed_through, _reporter(self))
+        self._engine = Engine(map, poller, strict, self.passed_through, *_hooks(self))
         self._map = map
         self._signals: dict[int, Any] = {}
         with _making:
             _replace(_loops.get(id(map)), map)
             _loops[id(map)] = self
         for channel in list(map.values()):
-            if isinstance(getattr(channel, "_fastcore_loop", None), Loop):
-                channel._fastcore_loop = self
+            _take_over(channel, self)
         if self._made_for_map:
             self._keep()
 
@@ -220,6 +219,8 @@ class Loop:
         signal.signal(number, signal.SIG_DFL if previous is None else previous)
         if self.running:
             self.wakeup()
+        else:
+            self._tidy()
         return True
 
     # -- inside another loop -------------------------------------------------------------------
@@ -297,10 +298,14 @@ class Loop:
         try:
             self._engine.drive(mode, timeout, count)
         finally:
-            if not self._map:
-                self._release_if_idle()
-            if self in _kept and not self.running and not self._engine.has_pending():
-                self._let_go()
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Hold nothing, and be held by nothing, that nobody needs any more."""
+        if not self._map:
+            self._release_if_idle()
+        if self in _kept and not self.running and not self._engine.has_pending():
+            self._let_go()
 
     def _detach(self, fd: int) -> None:
         """Note that `map[fd]` is gone; before its descriptor is closed."""
@@ -322,8 +327,8 @@ class Loop:
             _kept.discard(self)
 
 
-def _reporter(loop: Loop) -> Callable[[BaseException, Any, str], None]:
-    """Return what brings an exception to the loop's exception_handler(), and does not hold it."""
+def _hooks(loop: Loop) -> tuple[Callable[[BaseException, Any, str], None], Callable[[], None]]:
+    """Return what an engine calls of its loop, which does not hold the loop."""
     reference = weakref.ref(loop)
 
     def report(error: BaseException, source: Any, message: str) -> None:
@@ -331,7 +336,12 @@ def _reporter(loop: Loop) -> Callable[[BaseException, Any, str], None]:
         if known is not None:
             known.exception_handler({"message": message, "exception": error, "source": source})
 
-    return report
+    def idle() -> None:
+        known = reference()
+        if known is not None:
+            known._tidy()
+
+    return report, idle
 
 
 def _set_wakeup_fd(number: int) -> int | None:
@@ -367,6 +377,14 @@ def _replace(known: Loop | None, map: Any) -> None:
     if known.running or known._engine.has_pending():
         raise ValueError("this map has a loop already: fastcore.get_loop(map) returns it")
     known.close()
+
+
+def _take_over(channel: Any, loop: Loop) -> None:
+    """Have a channel know the new loop of its map; one that only stands in it keeps its own."""
+    if issubclass(type(channel), Channel):
+        known = channel._fastcore_loop
+        if known is not None and known._map is loop._map:
+            channel._fastcore_loop = loop
 
 
 def _default_map() -> Any:
