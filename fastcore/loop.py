@@ -387,21 +387,8 @@ def _take_over(channel: Any, loop: Loop) -> None:
             channel._fastcore_loop = loop
 
 
-def _default_map() -> Any:
-    """Return the map of get_loop() without arguments; asyncore replaces this function."""
-    return _own_map
-
-
-_own_map: dict[int, Any] = {}
-
-
-def get_loop(map: MutableMapping[int, Any] | None = None) -> Loop:
-    """Return the loop behind `asyncore.loop(map=map)`, made where there is none.
-
-    Without a map: the loop of `asyncore.socket_map`.
-    """
-    if map is None:
-        map = _default_map()
+def get_loop(map: MutableMapping[int, Any]) -> Loop:
+    """Return the loop of a map, made where there is none."""
     return _loops.get(id(map)) or _make_loop(map)
 
 

@@ -10,6 +10,7 @@ from .timers cimport Handle, Timers
 
 cdef double QUIET, SHORTEST_WAIT, STEP_ASIDE, SOON
 cdef long long LOOK_EVERY
+cdef Py_ssize_t DEEPEST
 
 
 @cython.final
@@ -31,9 +32,9 @@ cdef class Engine:
     cdef long long _turns
     cdef long long _events
 
-    @cython.locals(drivers=list, outer=Py_ssize_t)
+    @cython.locals(drivers=dict, outer=Py_ssize_t)
     cpdef drive(self, Mode mode, double timeout, double count)
-    @cython.locals(drivers=list)
+    @cython.locals(drivers=dict)
     cdef _end_driving(self, driver, Py_ssize_t outer)
     @cython.locals(guard=Guard, patience=double)
     cdef _drive_when_free(self, Mode mode, double timeout, double count, bint nested)

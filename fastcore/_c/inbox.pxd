@@ -8,7 +8,7 @@ from .kernel cimport Kernel, get_ident
 @cython.final
 cdef class Guard:
     cdef unsigned long owner
-    cdef list drivers
+    cdef dict drivers
     cdef object inbox
     cdef tuple passed_through
     cdef object report

@@ -57,4 +57,5 @@ cdef class Interest:
     cdef double next_sweep(self) except? -1
 
     cdef set_aside(self, Registration registration, channel)
+    @cython.locals(before=double)
     cdef tell(self, Registration registration)

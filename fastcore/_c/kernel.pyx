@@ -275,6 +275,16 @@ cdef class Kernel:
             return 0
         return count
 
+    # Here signal handlers run when the system call has ended, and where it has found nothing.
+
+    cpdef int begin_nested(self) except -1:
+        """Take back what the last wait found: a loop within that one meets it, perhaps."""
+        return 0
+
+    cpdef int end_nested(self) except -1:
+        """End the wait in which a signal handler has run a loop: that may have set things going."""
+        return 0
+
     cpdef list ready_now(self, list asked):
         """Return those to which what they want can happen at once, with its `fired`."""
         cdef poller_query queries[BATCH]

@@ -30,6 +30,9 @@ SHORTEST_WAIT = 0.001
 # How long a thread waits for its turn where another one is in the loop, in seconds.
 STEP_ASIDE = 0.01
 
+# How many loops may be nested: the C stack has an end, which not every Python looks for.
+DEEPEST = 1000
+
 _RUNS = "a running loop cannot be closed: stop() it first"
 
 
@@ -80,11 +83,13 @@ class Engine:
         """
         drivers = self._guard.drivers
         driver = get_ident()
-        outer = drivers.count(driver)  # in how many loops around this one the thread is
+        outer: int = drivers.get(driver, 0)  # in how many loops the thread is around this one
+        if outer >= DEEPEST:
+            raise RecursionError(f"{DEEPEST} loops, each within a handler of another")
         # Twice, as all that a signal handler's exception may cut short: see inbox.py.
         try:
             try:
-                drivers.append(driver)
+                drivers[driver] = outer + 1
                 if self._guard.is_in():
                     self._drive(mode, timeout, count, outer > 0)
                 else:
@@ -96,8 +101,10 @@ class Engine:
 
     def _end_driving(self, driver: int, outer: int) -> None:
         drivers = self._guard.drivers
-        while drivers.count(driver) > outer:
-            drivers.remove(driver)
+        if outer:
+            drivers[driver] = outer
+        else:
+            drivers.pop(driver, None)
         if not drivers:
             self._stopping = False
 
@@ -131,6 +138,7 @@ class Engine:
                 dispatch.mode = mode
                 if nested:
                     self._stopping = False  # that is about the outer one
+                    dispatch.begin_nested()
                 while turns < count and self._turn(timeout, turns == 0 or counted):
                     turns += 1
                     if self._stopping:

@@ -28,15 +28,15 @@ class Guard:
     """The door of a loop, and its inbox.
 
     `owner` is the thread that is in (0: none), `drivers` are those that take turns, or wait at the
-    door to do so, once for each nesting.  Exceptions of what was in the inbox go to `report`, but
-    for those of `passed_through`, which are raised.
+    door to do so, with the number of loops that each is in.  Exceptions of what was in the inbox go
+    to `report`, but for those of `passed_through`, which are raised.
     """
 
     def __init__(
         self, kernel: Kernel, passed_through: tuple[type[BaseException], ...], report: Report
     ) -> None:
         self.owner: int = 0
-        self.drivers: list[int] = []
+        self.drivers: dict[int, int] = {}
         self.inbox: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self.passed_through: tuple[type[BaseException], ...] = passed_through
         self.report: Report = report
@@ -138,8 +138,9 @@ class Guard:
         """In a child: the other threads are not here, nor what they held."""
         held = self._door._is_owned()
         self._door = RLock()
-        ours = get_ident()
-        self.drivers[:] = [one for one in self.drivers if one == ours]
+        for one in list(self.drivers):
+            if one != get_ident():
+                del self.drivers[one]
         if held:
             self._door.acquire()
         else:

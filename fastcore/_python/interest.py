@@ -195,11 +195,16 @@ class Interest:
         """Tell the kernel what a channel wants; raises OSError where that is refused."""
         if registration.fd < 0:
             registration.fd = _number_of(registration.key)  # an odd one
+        before = monotonic() if self.sweep_began > 0 else 0.0
         try:
             self.kernel.set(registration, registration.want)
         except OSError:
             registration.paused = True  # or it would fail again on every turn
             raise
+        finally:
+            if before > 0:
+                # Newcomers are no part of what the next sweep will cost.
+                self.sweep_began += monotonic() - before
 
 
 def _number_of(key: Any) -> int:
