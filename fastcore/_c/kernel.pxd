@@ -15,6 +15,7 @@ cdef class Watched:
     # Of those who watch: behind this class they would cost each channel 8 bytes more.
     cdef unsigned char dirty
     cdef unsigned char paused
+    cdef unsigned char period
 
 
 cdef class Kernel:

@@ -93,12 +93,12 @@ class Dispatch:
         """Do so for these."""
         if not asked:
             return False
-        interest = self._interest
+        interest, changes = self._interest, self._kernel.changes
         self._ask(asked, True)
         if interest.dirty:  # entries of the map that others replaced
             self._ask(interest.take_dirty(), True)
-        if interest.sweep_began > 0:
-            interest.end_sweep()
+        if interest.sweeps.began > 0:
+            interest.sweeps.end(changes != self._kernel.changes)
         if self._writers:
             return self._write_now()
         return False
@@ -112,6 +112,7 @@ class Dispatch:
         plain, look_up = interest.plain, interest.look_up
         try:
             for registration in asked:
+                announced = registration.dirty
                 registration.dirty = False
                 key = registration.key
                 channel = plain.get(key) if plain is not None else look_up(key)
@@ -123,6 +124,8 @@ class Dispatch:
                     registration.want = want
                 elif want != UNKNOWN and registration.identity != NOBODY:
                     # Else it could not answer, or its answer has closed it.
+                    if not announced and want != registration.want:
+                        interest.sweeps.caught = True
                     registration.want = want
                     if eager and want & WRITE & ~registration.registered and registration.fd >= 0:
                         self._writers.append(registration)
@@ -131,7 +134,7 @@ class Dispatch:
         except BaseException:
             # Nobody may be forgotten because one channel cannot answer.
             self._writers.clear()
-            interest.sweep_began = 0.0
+            interest.sweeps.began = 0.0
             for registration in asked:
                 interest.mark(registration)
             raise
@@ -177,6 +180,7 @@ class Dispatch:
         """
         interest = self._interest
         plain, look_up = interest.plain, interest.look_up
+        learning, kind = interest.learning, None
         outer_fired, outer_serving = self._fired, self._serving
         self._fired = fired
         try:
@@ -189,6 +193,12 @@ class Dispatch:
                 channel = plain.get(key) if plain is not None else look_up(key)
                 if identity(channel) != registration.identity:
                     continue
+                if learning:
+                    if registration.period != interest.period:
+                        interest.note_event(registration)
+                    if type(channel) is not kind:
+                        kind = type(channel)
+                        interest.sweeps.note(kind)
                 if registration.fired == READ:
                     if registration.want & READ:
                         tell_readable(channel, self)

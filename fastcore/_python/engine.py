@@ -24,14 +24,11 @@ from .timers import SOON, Handle, Timers
 QUIET = 0.1
 LOOK_EVERY = 256
 
-# A wait for the next sweep takes this many seconds at least: a shorter one costs epoll a timer.
-SHORTEST_WAIT = 0.001
-
 # How long a thread waits for its turn where another one is in the loop, in seconds.
 STEP_ASIDE = 0.01
 
 # How many loops may be nested: the C stack has an end, which not every Python looks for.
-DEEPEST = 1000
+DEEPEST = 500
 
 _RUNS = "a running loop cannot be closed: stop() it first"
 
@@ -133,6 +130,8 @@ class Engine:
         outer_mode, outer_stops = dispatch.mode, self._stopping
         counted = count < inf
         turns = 0
+        if self._interest.learning:
+            self._interest.sweeps.note(Engine)  # for all that ran outside
         try:
             try:
                 dispatch.mode = mode
@@ -192,7 +191,7 @@ class Engine:
         timers = self._timers
         if at_once or timers.ready or self._stopping:
             return self._kernel.wait(0.0)
-        if timers.next_due < inf or self._interest.sweep_wanted:
+        if timers.next_due < inf or self._interest.sweeps.suspects:
             return self._wait_for_what_is_due(timeout)
         fired = self._kernel.wait(QUIET if timeout > QUIET else timeout)
         if fired or timeout <= QUIET or self._kernel.woken:
@@ -206,7 +205,7 @@ class Engine:
         now = monotonic()
         deadline = now + timeout
         while True:
-            sweep = max(self._interest.next_sweep(), now + SHORTEST_WAIT)
+            sweep = max(self._interest.sweeps.next_due(), now)
             due = min(deadline, self._timers.first_due(), sweep)
             fired = self._kernel.wait(max(0.0, due - now))
             if fired or self._kernel.woken or self._timers.ready:
@@ -215,8 +214,7 @@ class Engine:
             if self._timers.next_due <= now:
                 return fired
             if now >= sweep or (sweep != inf and now >= deadline):
-                self._interest.sweep_due = now
-                if self._dispatch.ask_and_write(self._interest.next_to_ask()):
+                if self._dispatch.ask_and_write(self._interest.begin_sweep(now)):
                     return self._kernel.wait(0.0)
             elif now >= deadline:
                 return fired
@@ -342,6 +340,8 @@ class Engine:
                 self._timers.schedule_next_beat(handle)
             else:
                 handle.callback = None
+            if self._interest.learning:
+                self._interest.sweeps.note(type(callback))
             try:
                 callback(*args)
             except self._passed_through:
@@ -368,7 +368,7 @@ class Engine:
         if self._interest.dirty:
             answer.append(monotonic())
         else:
-            answer.append(min(self._timers.first_due(), self._interest.next_sweep()))
+            answer.append(min(self._timers.first_due(), self._interest.sweeps.next_due()))
 
     def wakeup(self) -> None:
         """End a wait that blocks, or the next one; from any thread or signal handler."""
@@ -412,7 +412,7 @@ class Engine:
             "poller": self.poller,
             "turns": self._turns,
             "events": self._events,
-            "sweeps": self._interest.sweeps,
+            "sweeps": self._interest.sweeps.count,
             "interest_changes": self._kernel.changes,
             "channels": len(self._interest.registrations),
             "timers": self._timers.count(),

@@ -6,6 +6,7 @@ descriptors and the interest in them; must not know channels, maps or why anybod
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import socket
@@ -24,6 +25,9 @@ name = "python"
 build_info: dict[str, str] = {}
 
 READ, INVALID = _codes.READ, _codes.INVALID
+
+# In one piece: a signal handler may raise between the two sockets of the other one.
+_socketpair = getattr(_socket, "socketpair", socket.socketpair)
 
 # The number that tells one object from all others while it lives.
 identity = id
@@ -223,7 +227,7 @@ class Kernel:
         return self._poller
 
     def _open_pair(self) -> None:
-        receiver, sender = pair = socket.socketpair()
+        receiver, sender = pair = _socketpair()
         receiver.setblocking(False)
         sender.setblocking(False)
         # In a cycle that is collected the sockets may be finalised before this object, and would
