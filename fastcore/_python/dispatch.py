@@ -239,6 +239,7 @@ class Dispatch:
         """Take back what the turn around a nested loop has to deliver: that one delivers it."""
         # Readiness is level-triggered: what still holds is reported again.
         for registration in self._fired:
+            registration.fired = 0
             self._interest.mark(registration)
         self._fired.clear()
         self._kernel.begin_nested()
