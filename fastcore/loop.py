@@ -107,8 +107,9 @@ class Loop:
     def run_once(self, timeout: float | None = None) -> None:
         """Take one turn: wait at most `timeout` seconds (None: without limit), then dispatch.
 
-        A turn ends with the first events, timer, wake-up or signal.  Raises ValueError for a
-        negative timeout.
+        A turn ends with the first events, timer, wake-up or signal; where another thread is in the
+        loop, it goes by after at most 10 ms with nothing done.  Raises ValueError for a negative
+        timeout.
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be a number of seconds >= 0, not {timeout!r}")

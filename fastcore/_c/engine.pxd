@@ -36,7 +36,7 @@ cdef class Engine:
     cpdef drive(self, Mode mode, double timeout, double count)
     @cython.locals(drivers=dict)
     cdef _end_driving(self, driver, Py_ssize_t outer)
-    @cython.locals(guard=Guard, patience=double)
+    @cython.locals(guard=Guard, patience=double, entered=bint)
     cdef _drive_when_free(self, Mode mode, double timeout, double count, bint nested)
     @cython.locals(
         outer_mode=Mode, outer_stops=bint, dispatch=Dispatch, counted=bint, turns=cython.longlong

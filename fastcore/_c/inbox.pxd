@@ -19,6 +19,7 @@ cdef class Guard:
     cdef bint come_in(self, double seconds) except -1
     cdef leave(self)
     cdef go_out(self)
+    @cython.locals(entered=bint)
     cdef bint _visit(self, double seconds, action, tuple args) except -1
     cdef take_if_free(self)
     cdef take(self)

@@ -111,12 +111,15 @@ class Engine:
         patience = STEP_ASIDE if count == inf else min(timeout, STEP_ASIDE)
         try:
             try:
-                while not guard.come_in(patience):
+                entered = guard.come_in(patience)
+                while not entered:
                     # Another thread is in the loop, and delivers what comes: a turn goes by.
                     count -= 1
                     if self._stopping or count <= 0 or (mode.until_empty and not self.map):
-                        return
-                self._drive(mode, timeout, count, nested)
+                        break
+                    entered = guard.come_in(patience)
+                if entered:
+                    self._drive(mode, timeout, count, nested)
             finally:
                 guard.leave()
         finally:

@@ -89,17 +89,19 @@ class Guard:
             self.take_if_free()  # what came while we were on our way out
 
     def _visit(self, seconds: float, action: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+        entered = False
+        # Without a return within: the way out of that is outside both.
         try:
             try:
-                if not self.come_in(seconds):
-                    return False
-                self.take()
-                action(*args)
-                return True
+                entered = self.come_in(seconds)
+                if entered:
+                    self.take()
+                    action(*args)
             finally:
                 self.leave()
         finally:
             self.go_out()
+        return entered
 
     # -- what others want --------------------------------------------------------------------
 
