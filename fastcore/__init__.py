@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from fastcore import asynchat, asyncore
     from fastcore._default import get_loop
     from fastcore._engine import name as engine, pollers
-    from fastcore.loop import Loop
+    from fastcore.loop import Handle, Loop
 
 __all__ = [
+    "Handle",
     "Loop",
     "__version__",
     "asynchat",
@@ -32,6 +33,7 @@ __all__ = [
 
 # public name -> (module, name there, or None for the module itself)
 _LAZY = {
+    "Handle": ("fastcore.loop", "Handle"),
     "Loop": ("fastcore.loop", "Loop"),
     "asynchat": ("fastcore.asynchat", None),
     "asyncore": ("fastcore.asyncore", None),

@@ -36,6 +36,16 @@ class ExitNow(Exception):
     """Raised in a handler or callback to leave the loop."""
 
 
+_INTEREST = ("adaptive", "strict")
+
+
+def _default_interest() -> str:
+    interest = os.environ.get("FASTCORE_INTEREST") or "adaptive"
+    if interest not in _INTEREST:
+        raise ValueError(f"FASTCORE_INTEREST={interest!r}: choose from {', '.join(_INTEREST)}")
+    return interest
+
+
 def _default_poller() -> str:
     return os.environ.get("FASTCORE_POLLER") or pollers()[0]
 
@@ -46,8 +56,8 @@ class Loop:
     `poller` is one of `fastcore.pollers()` (default: the environment's FASTCORE_POLLER, else the
     best one).  `map` is the mapping of descriptors to channels (default: a new dict); the loop of
     a map that is given stays the one behind that map until close().  `interest` is "adaptive" or
-    "strict": strict asks every channel's `readable()` and `writable()` on every turn, as the
-    standard library's loop did.
+    "strict" (default: the environment's FASTCORE_INTEREST, else adaptive): strict asks every
+    channel's `readable()` and `writable()` on every turn, as the standard library's loop did.
 
     Raises ValueError for an unknown poller or interest, and where the map has a loop that is
     running or has timers.  Close the loop with `close()` or a `with` block.
@@ -60,16 +70,17 @@ class Loop:
         *,
         poller: str | None = None,
         map: MutableMapping[int, Any] | None = None,
-        interest: Literal["adaptive", "strict"] = "adaptive",
+        interest: Literal["adaptive", "strict"] | None = None,
     ) -> None:
         if hasattr(self, "_engine"):
             raise RuntimeError("a loop is initialised once")
-        if interest not in ("adaptive", "strict"):
+        chosen = _default_interest() if interest is None else interest
+        if chosen not in _INTEREST:
             raise ValueError(f'interest is "adaptive" or "strict", not {interest!r}')
         self._made_for_map = map is not None
         map = {} if map is None else map
         poller = _default_poller() if poller is None else poller
-        strict = interest == "strict"
+        strict = chosen == "strict"
         self._engine = Engine(map, poller, strict, self.passed_through, *_hooks(self))
         self._map = map
         self._signals: dict[int, Any] = {}

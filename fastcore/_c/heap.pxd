@@ -2,8 +2,8 @@
 
 
 cdef class Timed:
-    cdef public double time
-    cdef public long long number
+    cdef double _time
+    cdef long long _number
 
 
 cdef class Heap:

@@ -13,7 +13,7 @@ cdef class Timed:
 
 
 cdef inline bint _comes_before(Timed one, Timed other) noexcept:
-    return one.time < other.time or (one.time == other.time and one.number < other.number)
+    return one._time < other._time or (one._time == other._time and one._number < other._number)
 
 
 @cython.final

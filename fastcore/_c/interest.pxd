@@ -32,6 +32,7 @@ cdef class Interest:
     cdef int period
     cdef list _recent
     cdef list _before
+    cdef bint _postponed
 
     @cython.locals(registration=Registration)
     cpdef attach(self, key, channel)

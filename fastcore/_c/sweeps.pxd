@@ -25,6 +25,7 @@ cdef class Sweeps:
     cdef bint is_due(self, double now) except -1
     cdef double _pause(self) except? -1
     cdef double next_due(self) except? -1
+    cdef hasten(self)
     cdef begin(self, double now)
     @cython.locals(took=double, trust=int)
     cdef end(self, bint told)

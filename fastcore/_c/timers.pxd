@@ -11,12 +11,12 @@ cdef Py_ssize_t _CANCELLED_KEPT
 
 @cython.final
 cdef class Handle(Timed):
-    cdef Timers timers
-    cdef double interval
-    cdef object callback
-    cdef tuple args
-    cdef readonly bint cancelled
-    cdef bint scheduled
+    cdef Timers _timers
+    cdef double _interval
+    cdef object _callback
+    cdef tuple _args
+    cdef bint _cancelled
+    cdef bint _scheduled
 
 
 @cython.final

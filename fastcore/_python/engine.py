@@ -197,7 +197,10 @@ class Engine:
         if timers.next_due < inf or self._interest.sweeps.suspects:
             return self._wait_for_what_is_due(timeout)
         fired = self._kernel.wait(QUIET if timeout > QUIET else timeout)
-        if fired or timeout <= QUIET or self._kernel.woken:
+        if fired or self._kernel.woken:
+            return fired
+        if timeout <= QUIET:
+            self._interest.sweeps.hasten()
             return fired
         self._dispatch.look_for_closed()
         if self._interest.dirty:
@@ -216,10 +219,11 @@ class Engine:
             now = monotonic()
             if self._timers.next_due <= now:
                 return fired
-            if now >= sweep or (sweep != inf and now >= deadline):
+            if now >= sweep:
                 if self._dispatch.ask_and_write(self._interest.begin_sweep(now)):
                     return self._kernel.wait(0.0)
             elif now >= deadline:
+                self._interest.sweeps.hasten()
                 return fired
 
     # -- channels ------------------------------------------------------------------------------
@@ -336,13 +340,13 @@ class Engine:
                 return  # a nested loop called them
             handle = ready.popleft()
             # Taken before the question: a signal handler may cancel it in between.
-            callback, args = handle.callback, handle.args
-            if handle.cancelled or callback is None:
+            callback, args = handle._callback, handle._args
+            if handle._cancelled or callback is None:
                 continue
-            if handle.interval > 0:
+            if handle._interval > 0:
                 self._timers.schedule_next_beat(handle)
             else:
-                handle.callback = None
+                handle._callback = None
             if self._interest.learning:
                 self._interest.sweeps.note(type(callback))
             try:

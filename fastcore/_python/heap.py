@@ -14,10 +14,10 @@ from typing import Generic, TypeVar
 class Timed:
     """What has a time in seconds, and a number by which those of one time are in order."""
 
-    __slots__ = ("number", "time")
+    __slots__ = ("_number", "_time")
 
-    time: float
-    number: int
+    _time: float
+    _number: int
 
 
 _Timed = TypeVar("_Timed", bound=Timed)
@@ -34,7 +34,7 @@ class Heap(Generic[_Timed]):
 
     def push(self, one: _Timed) -> None:
         """Put one in; its time and number must not change while it is there."""
-        heappush(self._entries, (one.time, one.number, one))
+        heappush(self._entries, (one._time, one._number, one))
 
     def first(self) -> _Timed | None:
         """Return the one whose time comes first; None where there is none."""

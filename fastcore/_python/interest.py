@@ -9,7 +9,6 @@ and the kernel; asking itself and what exceptions mean is the engine's business.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
 from operator import index
 from typing import Any
 
@@ -21,7 +20,7 @@ from .table import Table
 # SWEEP_ALWAYS channels and fewer are swept on every turn.
 SWEEP_ALWAYS = 16
 
-# So many channels with an event make a period: "lately" is this one and the one before.
+# So many channels with an event end a period: "lately" is this one and the one before.
 LATELY = 16
 PERIODS = 250  # until their numbers begin again
 
@@ -59,6 +58,7 @@ class Interest:
         self.period: int = 1
         self._recent: list[Registration] = []  # with an event in this period
         self._before: list[Registration] = []  # or in the one before
+        self._postponed = False  # the sweep that is due
 
     # -- what becomes of an entry ------------------------------------------------------------
 
@@ -159,9 +159,15 @@ class Interest:
             self.sweeps.count += 1
             return self._all()
         self.learning = True
+        if len(self._recent) >= LATELY:
+            self.period = self.period % PERIODS + 1
+            self._before, self._recent = self._recent, []
         now = monotonic()
         if self.sweeps.is_due(now):
-            return self.begin_sweep(now)
+            # First those with an event lately: what a thread has answered is for one of them.
+            self._postponed = self.sweeps.suspects and not self._postponed
+            if not self._postponed:
+                return self.begin_sweep(now)
         asked = self.dirty
         if asked or self.sweeps.suspects:
             self.dirty = []
@@ -182,6 +188,7 @@ class Interest:
         """Return all, and begin to note those that are dirty."""
         if len(self.registrations) != len(self.map):
             self.reconcile()
+        self._postponed = False
         self.sweeps.begin(now)
         return self._all()
 
@@ -192,9 +199,6 @@ class Interest:
 
     def note_event(self, registration: Registration) -> None:
         """Note that it had an event in this period."""
-        if len(self._recent) >= LATELY:
-            self.period = self.period % PERIODS + 1
-            self._before, self._recent = self._recent, []
         registration.period = self.period
         self._recent.append(registration)
 

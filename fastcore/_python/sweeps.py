@@ -1,10 +1,10 @@
 """When all channels are asked, and what is learnt from their answers.
 
-What a channel wants can change because other code ran: a thread that then pulls a trigger, the other
-half of a relay, a timer.  A sweep, which asks everybody, finds that out, and it is worth its cost
-after the handlers of some classes only.  So classes begin as suspects, after which a sweep follows
-at once; each sweep that finds nothing makes those that ran since the last one less suspect, and one
-that finds a change that nobody announced makes suspects of them again.
+What a channel wants can change because other code ran: a thread that then pulls a trigger, the
+other half of a relay, a timer.  A sweep, which asks everybody, finds that out, and it is worth its
+cost after the handlers of some classes only.  So classes begin as suspects, after which a sweep
+follows at once; each sweep that finds nothing makes those that ran since the last one less suspect,
+and one that finds a change that nobody announced makes suspects of them again.
 
 Knows classes and the clock; must not know who is asked, nor how.
 """
@@ -59,6 +59,10 @@ class Sweeps:
             return inf
         # A timer in each wait would cost more than the sweep.
         return self._ended + (self._pause() if self.suspects else _LONGEST_PAUSE)
+
+    def hasten(self) -> None:
+        """Have one begin in the next turn: nothing has happened until the timeout of this one."""
+        self._ended = 0.0
 
     def begin(self, now: float) -> None:
         """Note that one begins."""

@@ -22,18 +22,15 @@ _CANCELLED_KEPT = 64
 
 
 class Handle(Timed):
-    """A callback to come: `cancel()` forgets it, `when` is its loop time in seconds.
-
-    `when` is None for a callback that runs as soon as possible.
-    """
+    """A callback that was asked for, now or at a time; what a loop's call_...() methods return."""
 
     __slots__ = (
-        "args",
-        "callback",
-        "cancelled",
-        "interval",
-        "scheduled",
-        "timers",
+        "_args",
+        "_callback",
+        "_cancelled",
+        "_interval",
+        "_scheduled",
+        "_timers",
     )
 
     def __init__(
@@ -44,31 +41,34 @@ class Handle(Timed):
         callback: Callable[..., Any],
         args: tuple[Any, ...],
     ) -> None:
-        self.timers: Timers = timers
-        self.time = time
-        self.interval: float = interval  # 0: it runs once
-        self.callback: Callable[..., Any] | None = callback
-        self.args: tuple[Any, ...] = args
-        self.cancelled: bool = False
-        self.scheduled: bool = False  # it stands in the heap
-        self.number = 0  # timers of one moment run in the order in which they were set
+        self._timers: Timers = timers
+        self._time = time
+        self._interval: float = interval  # 0: it runs once
+        self._callback: Callable[..., Any] | None = callback
+        self._args: tuple[Any, ...] = args
+        self._cancelled: bool = False
+        self._scheduled: bool = False  # it stands in the heap
+        self._number = 0  # timers of one moment run in the order in which they were set
 
-    @property
     def when(self) -> float | None:
-        """The loop time at which it runs, in seconds."""
-        return None if self.time == SOON else self.time
+        """Return the loop time at which it runs, in seconds; None is as soon as possible."""
+        return None if self._time == SOON else self._time
+
+    def cancelled(self) -> bool:
+        """Return whether it was cancelled before it had run."""
+        return self._cancelled
 
     def cancel(self) -> None:
         """Forget the callback; does nothing where it has run or was cancelled before."""
-        if self.cancelled or self.callback is None:
+        if self._cancelled or self._callback is None:
             return
-        self.cancelled = True
-        self.timers.guard.do(self.timers.forget, self)
+        self._cancelled = True
+        self._timers.guard.do(self._timers.forget, self)
 
     def __repr__(self) -> str:
         # Not the callback: the loop's thread may be letting go of it.
-        state = "cancelled" if self.cancelled else "done" if self.callback is None else "pending"
-        return f"<Handle when={self.when} {state}>"
+        state = "cancelled" if self._cancelled else "done" if self._callback is None else "pending"
+        return f"<Handle when={self.when()} {state}>"
 
 
 class Timers:
@@ -91,20 +91,20 @@ class Timers:
     def schedule(self, handle: Handle) -> None:
         """Have it called at its time."""
         self._count += 1
-        handle.number = self._count
-        handle.scheduled = True
+        handle._number = self._count
+        handle._scheduled = True
         self._put(handle)
 
     def _put(self, handle: Handle) -> None:
         self._heap.push(handle)
-        if handle.time < self.next_due:
-            self.next_due = handle.time
+        if handle._time < self.next_due:
+            self.next_due = handle._time
 
     def forget(self, handle: Handle) -> None:
         """Let go of what a cancelled one would have called."""
-        handle.callback = None
-        handle.args = ()
-        if handle.scheduled:
+        handle._callback = None
+        handle._args = ()
+        if handle._scheduled:
             self._cancelled += 1
             if self._cancelled > _CANCELLED_KEPT and 2 * self._cancelled > len(self._heap):
                 self._drop_cancelled()
@@ -117,7 +117,7 @@ class Timers:
         count = self._count
         kept: Heap[Handle] = Heap()
         for handle in self._heap.all():
-            if handle.callback is not None:
+            if handle._callback is not None:
                 kept.push(handle)
         self._cancelled = 0
         if count == self._count:  # else a signal handler has set one: the next time
@@ -127,19 +127,19 @@ class Timers:
         """Return the time of the first timer that is not cancelled, inf where there is none."""
         self.next_due = inf
         handle = self._heap.first()
-        while handle is not None and handle.callback is None:
+        while handle is not None and handle._callback is None:
             self._take(handle)
             self._cancelled -= 1
             handle = self._heap.first()
         if handle is not None:
-            self.next_due = handle.time
+            self.next_due = handle._time
         return self.next_due
 
     def _take(self, first: Handle) -> bool:
         """Take the first one out of the heap, if it is that; a signal handler may have done so."""
         handle = self._heap.pop()
         if handle is first:
-            handle.scheduled = False
+            handle._scheduled = False
             return True
         if handle is not None:
             self._put(handle)
@@ -150,24 +150,24 @@ class Timers:
         now = monotonic()
         while self.first_due() <= now:
             handle = self._heap.first()
-            if handle is not None and handle.time <= now and self._take(handle):
+            if handle is not None and handle._time <= now and self._take(handle):
                 self.ready.append(handle)
 
     def schedule_next_beat(self, handle: Handle) -> None:
         """Have it called again; beats that were missed are left out."""
         now = monotonic()
-        handle.time += handle.interval
-        if handle.time <= now:
-            handle.time = now + handle.interval - (now - handle.time) % handle.interval
+        handle._time += handle._interval
+        if handle._time <= now:
+            handle._time = now + handle._interval - (now - handle._time) % handle._interval
         self.schedule(handle)
 
     def has_any(self) -> bool:
         """Whether anything is still to be called."""
         handle = self._heap.first()
-        if handle is not None and handle.callback is not None:
+        if handle is not None and handle._callback is not None:
             return True
         for handle in self._heap.all() + list(self.ready.copy()):
-            if handle.callback is not None:
+            if handle._callback is not None:
                 return True
         return False
 
@@ -175,14 +175,14 @@ class Timers:
         """Return how many timers there are."""
         found = 0
         for handle in self._heap.all():
-            if handle.callback is not None:
+            if handle._callback is not None:
                 found += 1
         return found
 
     def clear(self) -> None:
         """Forget them all."""
         for handle in self._heap.all():
-            handle.scheduled = False
+            handle._scheduled = False
         self._heap = Heap()
         self.ready.clear()
         self._cancelled = 0
