@@ -6,6 +6,7 @@ descriptors and the interest in them; must not know channels, maps or why anybod
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import socket
@@ -24,6 +25,9 @@ name = "python"
 build_info: dict[str, str] = {}
 
 READ, INVALID = _codes.READ, _codes.INVALID
+
+# In one piece: a signal handler may raise between the two sockets of the other one.
+_socketpair = getattr(_socket, "socketpair", socket.socketpair)
 
 # The number that tells one object from all others while it lives.
 identity = id
@@ -74,6 +78,8 @@ class Kernel:
         self._wake_pending = False
         self._watched: dict[int, Watched] = {}
         self._lost: list[Watched] = []  # found closed while the set was made anew
+        self._fired: list[Watched] = []  # what the last wait returned
+        self._waits = False
 
     def set(self, watched: Watched, interest: int) -> None:
         """Tell the kernel of the interest in a descriptor (READ, WRITE; 0 is none).
@@ -114,9 +120,14 @@ class Kernel:
         if poller is None:
             poller = self._opened()
         self.woken = False
+        self._fired = fired = []
         changes = self.changes
-        events = poller.wait(0.0 if self._wake_pending else None if seconds == inf else seconds)
-        fired: list[Watched] = []
+        outer = self._waits
+        try:
+            self._waits = True
+            events = poller.wait(0.0 if self._wake_pending else None if seconds == inf else seconds)
+        finally:
+            self._waits = outer
         # Where a signal handler has changed the set within the wait, a number may have another
         # owner by now: nothing is taken, and what still holds is reported again.
         if changes == self.changes:
@@ -129,12 +140,23 @@ class Kernel:
                     continue
                 one.fired = mask
                 fired.append(one)
+        if fired is not self._fired:
+            fired.clear()  # it has waited, and met them
         if self._lost:
             fired += self._lost
             self._lost.clear()
         if self._wake_pending:
             self._take_wakeups()
         return fired
+
+    def begin_nested(self) -> None:
+        """Take back what the last wait found: a loop within that one meets it, perhaps."""
+        self._fired.clear()
+
+    def end_nested(self) -> None:
+        """End the wait in which a signal handler has run a loop: that may have set things going."""
+        if self._waits:
+            self.wake()
 
     def ready_now(self, asked: Sequence[_Watched]) -> list[_Watched]:
         """Return those to which what they want can happen at once, with its `fired`."""
@@ -205,7 +227,7 @@ class Kernel:
         return self._poller
 
     def _open_pair(self) -> None:
-        receiver, sender = pair = socket.socketpair()
+        receiver, sender = pair = _socketpair()
         receiver.setblocking(False)
         sender.setblocking(False)
         # In a cycle that is collected the sockets may be finalised before this object, and would
