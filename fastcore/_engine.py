@@ -57,6 +57,25 @@ def _load(wanted: str) -> tuple[str, str]:
         return _PACKAGES["python"], reason
 
 
+def _seen_by_freezers() -> None:
+    """Name what is imported by name, or from C; never called.
+
+    Tools that freeze programs follow import statements, and see none in an extension module.
+    """
+    from fastcore._c import (  # type: ignore[attr-defined] # noqa: F401
+        channel,
+        dispatch,
+        engine,
+        inbox,
+        interest,
+        kernel,
+        push,
+        sockets,
+        table,
+        timers,
+    )
+
+
 def _is_main_interpreter() -> bool:
     name = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
     try:

@@ -16,6 +16,7 @@ from libc.errno cimport EBADF, EINTR, ERANGE, errno
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t
 
+import _socket
 import os
 import socket
 import weakref
@@ -79,6 +80,9 @@ build_info = {
 
 # No descriptor is larger: on Windows it is as wide as a pointer, but its tables are not.
 LARGEST = 2**31 - 1
+
+# Beneath the socket class, which others replace.  Windows has none.
+_socketpair = getattr(_socket, "socketpair", socket.socketpair)
 
 cdef enum:
     BATCH = 256  # how many events one wait takes at most
@@ -366,7 +370,7 @@ cdef class Kernel:
         return 0
 
     cdef int _open_pair(self) except -1:
-        receiver, sender = pair = socket.socketpair()
+        receiver, sender = pair = _socketpair()
         receiver.setblocking(False)
         sender.setblocking(False)
         self._close_pair = weakref.finalize(self, _close_all, list(pair))

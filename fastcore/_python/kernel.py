@@ -6,17 +6,18 @@ descriptors and the interest in them; must not know channels, maps or why anybod
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import socket
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from threading import get_ident as get_ident  # for those who import it from here
-from time import monotonic as monotonic
 from typing import TypeVar
 
 from .. import _codes
+from .._originals import monotonic as monotonic
 from . import pollers as _pollers
 from .pollers import LARGEST as LARGEST
 
@@ -24,6 +25,12 @@ name = "python"
 build_info: dict[str, str] = {}
 
 READ, INVALID = _codes.READ, _codes.INVALID
+
+_Socket = _socket.socket
+
+# Beneath the socket class, which others replace.  Windows has none.
+_socketpair: Callable[[], tuple[_Socket, _Socket]]
+_socketpair = getattr(_socket, "socketpair", socket.socketpair)
 
 # The number that tells one object from all others while it lives.
 identity = id
@@ -69,8 +76,8 @@ class Kernel:
         self.changes: int = 0  # how often the kernel's set was changed
         self._kind = _pollers.kinds[poller]
         self._poller: _pollers.Poller | None = None
-        self._pair: list[socket.socket] = []  # receiver and sender of wake-ups, while open
-        self._close_pair: weakref.finalize[[list[socket.socket]], Kernel] | None = None
+        self._pair: list[_Socket] = []  # receiver and sender of wake-ups, while open
+        self._close_pair: weakref.finalize[[list[_Socket]], Kernel] | None = None
         self._wake_pending = False
         self._watched: dict[int, Watched] = {}
         self._lost: list[Watched] = []  # found closed while the set was made anew
@@ -205,7 +212,7 @@ class Kernel:
         return self._poller
 
     def _open_pair(self) -> None:
-        receiver, sender = pair = socket.socketpair()
+        receiver, sender = pair = _socketpair()
         receiver.setblocking(False)
         sender.setblocking(False)
         # In a cycle that is collected the sockets may be finalised before this object, and would
@@ -275,6 +282,6 @@ class Kernel:
         self.woken = True
 
 
-def _close_all(sockets: list[socket.socket]) -> None:
+def _close_all(sockets: list[_Socket]) -> None:
     for one in sockets:
         one.close()
