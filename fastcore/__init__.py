@@ -39,23 +39,26 @@ if not TYPE_CHECKING:  # or any name at all would pass a type check
 
     def _find(name: str) -> object:
         # Statements, not names in a table: tools that freeze programs follow them.
+        # Not `from fastcore import ...`, which would ask here.
         if name == "asyncore":
-            from fastcore import asyncore as module
-        elif name == "asynchat":
-            from fastcore import asynchat as module
-        elif name == "engine":
+            import fastcore.asyncore
+
+            return fastcore.asyncore
+        if name == "asynchat":
+            import fastcore.asynchat
+
+            return fastcore.asynchat
+        if name == "engine":
             from fastcore._engine import name as engine
 
             return engine
-        elif name == "pollers":
+        if name == "pollers":
             from fastcore._engine import pollers
 
             return pollers
-        else:
-            from fastcore import loop
+        import fastcore.loop
 
-            return getattr(loop, name)
-        return module
+        return getattr(fastcore.loop, name)
 
 
 def __dir__() -> list[str]:
