@@ -14,8 +14,9 @@ from fastcore._version import __version__
 
 if TYPE_CHECKING:
     from fastcore import asynchat, asyncore
+    from fastcore._default import get_loop
     from fastcore._engine import name as engine, pollers
-    from fastcore.loop import Handle, Loop, get_loop
+    from fastcore.loop import Handle, Loop
 
 __all__ = [
     "Handle",
@@ -48,6 +49,10 @@ if not TYPE_CHECKING:  # or any name at all would pass a type check
             import fastcore.asynchat
 
             return fastcore.asynchat
+        if name == "get_loop":
+            from fastcore._default import get_loop
+
+            return get_loop
         if name == "engine":
             from fastcore._engine import name as engine
 

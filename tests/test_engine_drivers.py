@@ -115,7 +115,7 @@ def test_a_loop_made_after_its_channels_is_theirs(fast: Any) -> None:
     left, right = socket.socketpair()
     channel = quiet_channel(fast)(left, map)
     with fast.Loop(map=map) as loop:
-        assert channel._fastcore_loop is loop
+        assert channel._fastcore_home.loop is loop
         channel.close()
     right.close()
 

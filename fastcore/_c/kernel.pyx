@@ -78,11 +78,12 @@ build_info = {
     "kqueue": (<bytes> PLATFORM_KQUEUE).decode(),
 }
 
+# Beneath the socket class, which others replace; and in one piece: a signal handler may raise
+# between the two sockets of the other one.  Windows has none.
+_socketpair = getattr(_socket, "socketpair", socket.socketpair)
+
 # No descriptor is larger: on Windows it is as wide as a pointer, but its tables are not.
 LARGEST = 2**31 - 1
-
-# Beneath the socket class, which others replace.  Windows has none.
-_socketpair = getattr(_socket, "socketpair", socket.socketpair)
 
 cdef enum:
     BATCH = 256  # how many events one wait takes at most
@@ -278,6 +279,16 @@ cdef class Kernel:
             PyErr_CheckSignals()
             return 0
         return count
+
+    # Here signal handlers run when the system call has ended, and where it has found nothing.
+
+    cpdef int begin_nested(self) except -1:
+        """Take back what the last wait found: a loop within that one meets it, perhaps."""
+        return 0
+
+    cpdef int end_nested(self) except -1:
+        """End the wait in which a signal handler has run a loop: that may have set things going."""
+        return 0
 
     cpdef list ready_now(self, list asked):
         """Return those to which what they want can happen at once, with its `fired`."""

@@ -10,7 +10,15 @@ import socket
 from errno import EBADF
 from typing import Any
 
-from .._calls import UNKNOWN, ask, tell_closed, tell_readable, tell_urgent, tell_writable
+from .._calls import (
+    UNKNOWN,
+    ask,
+    find_socket,
+    tell_closed,
+    tell_readable,
+    tell_urgent,
+    tell_writable,
+)
 from .._codes import (
     DISCONNECTED,
     EXHAUSTED,
@@ -93,12 +101,12 @@ class Dispatch:
         """Do so for these."""
         if not asked:
             return False
-        interest = self._interest
+        interest, changes = self._interest, self._kernel.changes
         self._ask(asked, True)
         if interest.dirty:  # entries of the map that others replaced
             self._ask(interest.take_dirty(), True)
-        if interest.sweep_began > 0:
-            interest.end_sweep()
+        if interest.sweeps.began > 0:
+            interest.sweeps.end(changes != self._kernel.changes)
         if self._writers:
             return self._write_now()
         return False
@@ -112,6 +120,7 @@ class Dispatch:
         plain, look_up = interest.plain, interest.look_up
         try:
             for registration in asked:
+                announced = registration.dirty
                 registration.dirty = False
                 key = registration.key
                 channel = plain.get(key) if plain is not None else look_up(key)
@@ -123,6 +132,8 @@ class Dispatch:
                     registration.want = want
                 elif want != UNKNOWN and registration.identity != NOBODY:
                     # Else it could not answer, or its answer has closed it.
+                    if not announced and want != registration.want:
+                        interest.sweeps.caught = True
                     registration.want = want
                     if eager and want & WRITE & ~registration.registered and registration.fd >= 0:
                         self._writers.append(registration)
@@ -131,6 +142,7 @@ class Dispatch:
         except BaseException:
             # Nobody may be forgotten because one channel cannot answer.
             self._writers.clear()
+            interest.sweeps.began = 0.0
             for registration in asked:
                 interest.mark(registration)
             raise
@@ -172,10 +184,11 @@ class Dispatch:
         """Call the handlers of those to which something happened, each when it is its turn.
 
         Nobody hears what is not for him: the map must still hold the very object that was watched.
-        A nested loop clears the list.
+        A nested loop takes back what is left of the list.
         """
         interest = self._interest
         plain, look_up = interest.plain, interest.look_up
+        learning, kind = interest.learning, None
         outer_fired, outer_serving = self._fired, self._serving
         self._fired = fired
         try:
@@ -188,6 +201,12 @@ class Dispatch:
                 channel = plain.get(key) if plain is not None else look_up(key)
                 if identity(channel) != registration.identity:
                     continue
+                if learning:
+                    if registration.period != interest.period:
+                        interest.note_event(registration)
+                    if type(channel) is not kind:
+                        kind = type(channel)
+                        interest.sweeps.note(kind)
                 if registration.fired == READ:
                     if registration.want & READ:
                         tell_readable(channel, self)
@@ -224,12 +243,18 @@ class Dispatch:
             and self._interest.look_up(registration.key) is channel
         )
 
-    def end_nested(self) -> None:
-        """Let the turn around a nested loop go on: it may have taken what that has to deliver."""
+    def begin_nested(self) -> None:
+        """Take back what the turn around a nested loop has to deliver: that one delivers it."""
         # Readiness is level-triggered: what still holds is reported again.
         for registration in self._fired:
+            registration.fired = 0
             self._interest.mark(registration)
         self._fired.clear()
+        self._kernel.begin_nested()
+
+    def end_nested(self) -> None:
+        """Let the turn around a nested loop go on."""
+        self._kernel.end_nested()
 
     def look_for_closed(self) -> None:
         """Close the channels whose socket was closed by others.
@@ -243,7 +268,7 @@ class Dispatch:
         interest = self._interest
         for registration in interest.registrations.to_list():
             channel = interest.look_up(registration.key)
-            sock = getattr(channel, "socket", None)
+            sock = find_socket(channel)
             if type(sock) is not _socket_class or sock.fileno() >= 0:
                 continue
             if registration.paused or identity(channel) != registration.identity:

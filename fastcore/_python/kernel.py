@@ -28,7 +28,8 @@ READ, INVALID = _codes.READ, _codes.INVALID
 
 _Socket = _socket.socket
 
-# Beneath the socket class, which others replace.  Windows has none.
+# Beneath the socket class, which others replace; and in one piece: a signal handler may raise
+# between the two sockets of the other one.  Windows has none.
 _socketpair: Callable[[], tuple[_Socket, _Socket]]
 _socketpair = getattr(_socket, "socketpair", socket.socketpair)
 
@@ -81,6 +82,8 @@ class Kernel:
         self._wake_pending = False
         self._watched: dict[int, Watched] = {}
         self._lost: list[Watched] = []  # found closed while the set was made anew
+        self._fired: list[Watched] = []  # what the last wait returned
+        self._waits = False
 
     def set(self, watched: Watched, interest: int) -> None:
         """Tell the kernel of the interest in a descriptor (READ, WRITE; 0 is none).
@@ -121,9 +124,14 @@ class Kernel:
         if poller is None:
             poller = self._opened()
         self.woken = False
+        self._fired = fired = []
         changes = self.changes
-        events = poller.wait(0.0 if self._wake_pending else None if seconds == inf else seconds)
-        fired: list[Watched] = []
+        outer = self._waits
+        try:
+            self._waits = True
+            events = poller.wait(0.0 if self._wake_pending else None if seconds == inf else seconds)
+        finally:
+            self._waits = outer
         # Where a signal handler has changed the set within the wait, a number may have another
         # owner by now: nothing is taken, and what still holds is reported again.
         if changes == self.changes:
@@ -136,12 +144,23 @@ class Kernel:
                     continue
                 one.fired = mask
                 fired.append(one)
+        if fired is not self._fired:
+            fired.clear()  # it has waited, and met them
         if self._lost:
             fired += self._lost
             self._lost.clear()
         if self._wake_pending:
             self._take_wakeups()
         return fired
+
+    def begin_nested(self) -> None:
+        """Take back what the last wait found: a loop within that one meets it, perhaps."""
+        self._fired.clear()
+
+    def end_nested(self) -> None:
+        """End the wait in which a signal handler has run a loop: that may have set things going."""
+        if self._waits:
+            self.wake()
 
     def ready_now(self, asked: Sequence[_Watched]) -> list[_Watched]:
         """Return those to which what they want can happen at once, with its `fired`."""
