@@ -32,18 +32,20 @@ def original(name: str) -> ModuleType:
     """
     if sys.implementation.name == "cpython":
         spec = BuiltinImporter.find_spec(name) or PathFinder.find_spec(name)
+        loader: Any = None if spec is None else spec.loader  # BuiltinImporter: the class
         if spec is not None and (
-            spec.loader is BuiltinImporter or isinstance(spec.loader, ExtensionFileLoader)
+            loader is BuiltinImporter or isinstance(loader, ExtensionFileLoader)
         ):
             module = module_from_spec(spec)
-            spec.loader.exec_module(module)  # type: ignore[union-attr]
+            loader.exec_module(module)
             return module
     return import_module(name)
 
 
 def _clock() -> Callable[[], float]:
     own: Any = original("time")
-    if own is sys.modules.get("time") and hasattr(own, "clock_gettime"):
+    is_shared = own is sys.modules.get("time")
+    if is_shared and hasattr(own, "clock_gettime"):
         return partial(own.clock_gettime, own.CLOCK_MONOTONIC)
     function: Callable[[], float] = own.monotonic
     return function

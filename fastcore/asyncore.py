@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
     from _typeshed import FileDescriptorLike, ReadableBuffer
 
+    from ._engine import Mode as _Mode
+
     _Map: TypeAlias = MutableMapping[int, Any]
 
 # What `from asyncore import *` brings: what it ever brought, imported modules included.
@@ -310,7 +312,7 @@ def _loop_over(
     timeout: float | None,
     map: Any,
     count: float | None,
-    mode: _loop.Mode,
+    mode: _Mode,
 ) -> None:
     """Drive turns that are not ours: a patched poll(), or a patched select module.
 
