@@ -813,7 +813,7 @@ def _backlog_of(channel: Any) -> _Backlog | None:
 
 def _begin_backlog(channel: Any, waiting: bytes) -> None:
     """Have much that waits added to in place, if `out_buffer` is what it is by default."""
-    kind = type(channel)
+    kind = type(channel)  # pyright: ignore
     if (
         not issubclass(kind, dispatcher_with_send)
         or kind.out_buffer is not _OUT_BUFFER

@@ -124,7 +124,8 @@ class Kernel:
         if poller is None:
             poller = self._opened()
         self.woken = False
-        self._fired = fired = []
+        fired: list[Watched] = []
+        self._fired = fired
         changes = self.changes
         outer = self._waits
         try:
