@@ -94,6 +94,26 @@ if TYPE_CHECKING:
     from ._python.timers import Handle
 else:
 
+    def _seen_by_freezers() -> None:
+        """Name what is imported by name, or from C; never called.
+
+        Tools that freeze programs follow import statements, and see none in an extension module.
+        """
+        from fastcore._c import (  # noqa: F401
+            channel,
+            dispatch,
+            engine,
+            heap,
+            inbox,
+            interest,
+            kernel,
+            push,
+            sockets,
+            sweeps,
+            table,
+            timers,
+        )
+
     def _part(module: str, name: str) -> object:
         return getattr(import_module(f"{_package}.{module}"), name)
 

@@ -126,8 +126,8 @@ class async_chat(asyncore.dispatcher):
         except OSError:
             self.handle_error()
             return
-        if type(received) is not bytes and isinstance(received, str) and self.use_encoding:
-            received = bytes(received, self.encoding)
+        if type(received) is not bytes:
+            received = _encoded(self, received)
         self.ac_in_buffer = data = self.ac_in_buffer + received
         ours = issubclass(type(self), async_chat)
         corked = False
@@ -280,6 +280,13 @@ _INITIATE_SEND = async_chat.initiate_send
 # -- input, passed on ----------------------------------------------------------------------
 
 
+def _encoded(chat: Any, received: Any) -> Any:
+    """Return what an overridden recv() returned, in bytes if it is text and that is wanted."""
+    if isinstance(received, str) and chat.use_encoding:
+        return bytes(received, chat.encoding)
+    return received
+
+
 def _pass_on_count(chat: Any, data: Any, size: Any) -> None:
     """Pass on a piece of that many bytes, or what there is of it; all, if there is no end."""
     if not size or len(data) < size:
@@ -390,7 +397,7 @@ def _next_piece(chat: Any, fifo: Any, size: Any) -> tuple[Any, Any]:
         return first, b""
     if type(first) is bytes:
         if len(first) > size > 0 and type(fifo) is deque:
-            first = _cut(fifo, size)
+            first = _cut(fifo, size)  # pyright: ignore
         elif len(fifo) > 1 and _is_to_be_joined(fifo, first, size) and _joins(chat):
             first = _join(fifo, size)
     try:
@@ -398,7 +405,7 @@ def _next_piece(chat: Any, fifo: Any, size: Any) -> tuple[Any, Any]:
     except TypeError:
         data = first.more()  # pyright: ignore
         if data:
-            fifo.appendleft(data)
+            fifo.appendleft(data)  # pyright: ignore
         else:
             del fifo[0]
         return first, b""
@@ -415,7 +422,7 @@ def _take_off(fifo: Any, first: Any, sent: Any) -> None:
         return
     fifo[0] = rest
     if type(rest) is bytes and len(rest) > 2 * _CUT and type(fifo) is deque:
-        _cut(fifo, _CUT)
+        _cut(fifo, _CUT)  # pyright: ignore
 
 
 def _cut(fifo: deque[Any], size: int) -> bytes:
@@ -442,7 +449,7 @@ def _is_to_be_joined(fifo: Any, first: bytes, size: Any) -> bool:
         return True
     if len(first) >= _LONG:
         return False
-    return len(fifo) > 64 or 4 * sum(map(_size_of_bytes, islice(fifo, 1, 9))) >= len(first)
+    return len(fifo) > 64 or 4 * sum(map(_size_of_bytes, islice(fifo, 1, 9))) >= len(first)  # pyright: ignore
 
 
 def _size_of_bytes(piece: Any) -> int:

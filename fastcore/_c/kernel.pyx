@@ -78,7 +78,8 @@ build_info = {
     "kqueue": (<bytes> PLATFORM_KQUEUE).decode(),
 }
 
-# In one piece: a signal handler may raise between the two sockets of the other one.
+# Beneath the socket class, which others replace; and in one piece: a signal handler may raise
+# between the two sockets of the other one.  Windows has none.
 _socketpair = getattr(_socket, "socketpair", socket.socketpair)
 
 # No descriptor is larger: on Windows it is as wide as a pointer, but its tables are not.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     class Held(Protocol):
         """Output that a channel holds back for a moment."""
 
-        def release(self, channel: Any) -> None:
+        def release(self, channel: Any, /) -> None:
             """Send it, as far as the kernel takes it."""
             ...
 

@@ -205,8 +205,8 @@ class Dispatch:
                     if registration.period != interest.period:
                         interest.note_event(registration)
                     if type(channel) is not kind:
-                        kind = type(channel)
-                        interest.sweeps.note(kind)
+                        kind = type(channel)  # pyright: ignore
+                        interest.sweeps.note(kind)  # pyright: ignore
                 if registration.fired == READ:
                     if registration.want & READ:
                         tell_readable(channel, self)

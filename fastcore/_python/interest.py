@@ -90,7 +90,7 @@ class Interest:
 
     def pause(self, key: Any, channel: Any) -> Registration | None:
         """Leave `channel` alone until resume(); return its registration if that is news."""
-        known = self.registrations.get(key)
+        known: Registration | None = self.registrations.get(key)
         if known is None or known.identity != identity(channel) or known.paused:
             return None
         known.paused = True

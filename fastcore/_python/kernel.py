@@ -11,13 +11,13 @@ import errno
 import os
 import socket
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from threading import get_ident as get_ident  # for those who import it from here
-from time import monotonic as monotonic
 from typing import TypeVar
 
 from .. import _codes
+from .._originals import monotonic as monotonic
 from . import pollers as _pollers
 from .pollers import LARGEST as LARGEST
 
@@ -26,7 +26,11 @@ build_info: dict[str, str] = {}
 
 READ, INVALID = _codes.READ, _codes.INVALID
 
-# In one piece: a signal handler may raise between the two sockets of the other one.
+_Socket = _socket.socket
+
+# Beneath the socket class, which others replace; and in one piece: a signal handler may raise
+# between the two sockets of the other one.  Windows has none.
+_socketpair: Callable[[], tuple[_Socket, _Socket]]
 _socketpair = getattr(_socket, "socketpair", socket.socketpair)
 
 # The number that tells one object from all others while it lives.
@@ -73,8 +77,8 @@ class Kernel:
         self.changes: int = 0  # how often the kernel's set was changed
         self._kind = _pollers.kinds[poller]
         self._poller: _pollers.Poller | None = None
-        self._pair: list[socket.socket] = []  # receiver and sender of wake-ups, while open
-        self._close_pair: weakref.finalize[[list[socket.socket]], Kernel] | None = None
+        self._pair: list[_Socket] = []  # receiver and sender of wake-ups, while open
+        self._close_pair: weakref.finalize[[list[_Socket]], Kernel] | None = None
         self._wake_pending = False
         self._watched: dict[int, Watched] = {}
         self._lost: list[Watched] = []  # found closed while the set was made anew
@@ -120,7 +124,8 @@ class Kernel:
         if poller is None:
             poller = self._opened()
         self.woken = False
-        self._fired = fired = []
+        fired: list[Watched] = []
+        self._fired = fired
         changes = self.changes
         outer = self._waits
         try:
@@ -297,6 +302,6 @@ class Kernel:
         self.woken = True
 
 
-def _close_all(sockets: list[socket.socket]) -> None:
+def _close_all(sockets: list[_Socket]) -> None:
     for one in sockets:
         one.close()

@@ -14,13 +14,13 @@ from __future__ import annotations
 import errno
 import math
 import os
-import select
 import socket
 import stat
 import sys
-import time
 from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol
+
+from .._originals import original
 
 _fcntl: Any
 try:
@@ -37,11 +37,12 @@ INVALID = 32
 
 STRANGER = (-1, 0)
 
-# Functions are captured here: programs replace them in the module, and what
+# Not those of the module that all have: programs replace its functions, and what
 # they put there may know nothing of the descriptors that are ours.  Which of
 # them exist depends on the platform.
-_select_module: Any = select
+_select_module: Any = original("select")
 _select = _select_module.select
+_sleep = original("time").sleep
 _new_poll = getattr(_select_module, "poll", None)
 _new_epoll = getattr(_select_module, "epoll", None)
 _new_kqueue = getattr(_select_module, "kqueue", None)
@@ -180,7 +181,7 @@ def _ask_select(interest: dict[int, int], timeout: float | None) -> dict[int, in
     """One select() over `{fd: interest}`; return `{fd: ready}`."""
     found: dict[int, int] = {}
     if not interest and sys.platform == "win32":  # where select() refuses that
-        time.sleep(_LONGEST if timeout is None else timeout)
+        _sleep(_LONGEST if timeout is None else timeout)
         return found
     readers = [fd for fd, mask in interest.items() if mask & READ]
     writers = [fd for fd, mask in interest.items() if mask & WRITE]
