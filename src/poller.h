@@ -29,7 +29,7 @@ enum {
     POLLER_INVALID = 32 /* the descriptor is closed */
 };
 
-/* What the caller wants back with an event: `index` is small and dense (the
+/* What the caller wants back with an event: `index` is the descriptor (the
  * pollers keep tables by it), `generation` tells a reused index apart. */
 typedef struct {
     uint32_t index;
