@@ -16,9 +16,10 @@ from fastcore._version import __version__
 if TYPE_CHECKING:
     from fastcore import asynchat, asyncore
     from fastcore._engine import name as engine, pollers
-    from fastcore.loop import Loop, get_loop
+    from fastcore.loop import Handle, Loop, get_loop
 
 __all__ = [
+    "Handle",
     "Loop",
     "__version__",
     "asynchat",
@@ -31,6 +32,7 @@ __all__ = [
 
 # public name -> (module, name there, or None for the module itself)
 _LAZY = {
+    "Handle": ("fastcore.loop", "Handle"),
     "Loop": ("fastcore.loop", "Loop"),
     "asynchat": ("fastcore.asynchat", None),
     "asyncore": ("fastcore.asyncore", None),

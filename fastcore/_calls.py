@@ -88,3 +88,16 @@ def tell_closed(channel: Any, judge: Judge) -> None:
     except BaseException as error:
         if not judge.failed(channel, error):
             raise
+
+
+def find_socket(channel: Any) -> Any:
+    """Return the socket that a channel has as an attribute of its own, else None.
+
+    The standard loop asked for none: so no code of the program's runs here.
+    """
+    if hasattr(type(getattr(type(channel), "socket", None)), "__get__"):
+        return None  # a property, or its like
+    try:
+        return object.__getattribute__(channel, "socket")
+    except AttributeError:
+        return None

@@ -86,7 +86,7 @@ _package, why = _load(os.environ.get("FASTCORE_ENGINE") or "auto")
 
 if TYPE_CHECKING:
     # The Python engine is the source, and so the type, of both.
-    from ._python.channel import Channel, push_short
+    from ._python.channel import held_back, push_short, recv, send
     from ._python.dispatch import Mode
     from ._python.engine import Engine
     from ._python.kernel import build_info, name, pollers
@@ -96,8 +96,10 @@ else:
     def _part(module: str, name: str) -> object:
         return getattr(import_module(f"{_package}.{module}"), name)
 
-    Channel = _part("channel", "Channel")
+    held_back = _part("channel", "held_back")
     push_short = _part("channel", "push_short")
+    recv = _part("channel", "recv")
+    send = _part("channel", "send")
     Mode = _part("dispatch", "Mode")
     Engine = _part("engine", "Engine")
     build_info = _part("kernel", "build_info")
@@ -107,15 +109,17 @@ else:
 
 __all__ = [
     "CHOICES",
-    "Channel",
     "Engine",
     "Handle",
     "Mode",
     "build_info",
     "found",
+    "held_back",
     "missing",
     "name",
     "pollers",
     "push_short",
+    "recv",
+    "send",
     "why",
 ]

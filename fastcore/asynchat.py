@@ -11,20 +11,43 @@ import socket
 from collections import deque
 from itertools import islice, takewhile
 from threading import get_ident
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from . import asyncore
-from ._engine import Channel, push_short
+from ._engine import held_back, push_short, send as _send
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    pass
+
+# What `from asynchat import *` brings: what it ever brought.
+__all__ = ["async_chat", "asyncore", "deque", "find_prefix_at_end", "simple_producer"]
+
+# Not by the name that was imported: the interpreter calls methods of such a one the slow way.
+_held_back = held_back
 
 _JOINED = 256  # pieces that are joined at a time, at most
+_LONG = 65536  # bytes; a longer piece is not joined to others
+_SHORT = 4096  # bytes; a shorter one is joined to what follows, however little that is
+_CUT = 262144  # bytes; what waits in one piece is cut into such ones, or copied for each send
 
-# Chats whose output is held back, by identity: while there are more lines to handle, answers wait
-# (True), and leave together with the last one or at the end (False).  Not kept on the channels: a
-# program may borrow their methods for objects of its own.
-_corked: dict[int, bool] = {}
+
+class _Cork:
+    """The output of a chat that is corked: while there is `more` to handle, answers wait.
+
+    They leave together with the last one or at the end.  Not kept on the channels: a program may
+    borrow their methods for objects of its own.
+    """
+
+    def __init__(self, more: bool) -> None:
+        self.more = more
+
+    def release(self, chat: Any) -> None:
+        """Send what is held back, as far as the kernel takes it."""
+        _uncork(chat)
+
+
+_MORE, _LAST = _Cork(True), _Cork(False)
 
 
 # More than so many bytes of lines are a burst: what follows a line is not cut off for each of them,
@@ -59,9 +82,12 @@ class _Rest:
     """`ac_in_buffer` of a chat that has none of its own, because a burst is passed on."""
 
     def __get__(self, chat: Any, owner: Any) -> Any:
+        if chat is None:
+            return self
         burst = _bursts.get(id(chat))
         if burst is None:
-            return self if chat is None else b""
+            # A class that comes after this one may have it, as ever.
+            return super(async_chat, chat).ac_in_buffer  # type: ignore[misc]
         if burst.checker and burst.checker == get_ident():
             return _UNSET
         return burst.data[burst.at :]
@@ -148,104 +174,34 @@ class async_chat(asyncore.dispatcher):
         except OSError:
             self.handle_error()
             return
-        data: Any = received if type(received) is bytes else self._fastcore_as_bytes(received)
-        if self.ac_in_buffer:
-            data = self.ac_in_buffer + data
-        self.ac_in_buffer = data
+        if type(received) is not bytes and isinstance(received, str) and self.use_encoding:
+            received = bytes(received, self.encoding)
+        self.ac_in_buffer = data = self.ac_in_buffer + received
+        ours = issubclass(type(self), async_chat)
         try:
             while data:
                 terminator = self.get_terminator()
                 if not terminator or isinstance(terminator, int):
-                    self._fastcore_pass_on_count(data, terminator)
+                    _pass_on_count(self, data, terminator)
                 elif (end := data.find(terminator)) < 0:
-                    if not self._fastcore_pass_on_part(data, terminator):
+                    if not _pass_on_part(self, data, terminator):
                         return
                 elif len(data) - end > _BURST and type(self).ac_in_buffer is _REST:
-                    self._fastcore_pass_on_burst(data, terminator)
+                    _pass_on_burst(self, data, terminator)
                 else:
-                    if self.ac_max_line_size is not None:
-                        if not self._fastcore_collect(data[:end], True):
+                    if ours and self.ac_max_line_size is not None:
+                        if not _collect(self, data[:end], True):
                             return
                     elif end:
                         self.collect_incoming_data(data[:end])
                     self.ac_in_buffer = left = self.ac_in_buffer[end + len(terminator) :]
-                    if left or _corked:
-                        self._fastcore_cork(bool(left))
+                    if left or _held_back:
+                        _cork(self, bool(left))
                     self.found_terminator()
                 data = self.ac_in_buffer
         finally:
-            if _corked and id(self) in _corked:
-                self._fastcore_uncork()
-
-    def _fastcore_as_bytes(self, received: Any) -> Any:
-        """Return what a program's own recv() returned: text in its encoding."""
-        if isinstance(received, str) and self.use_encoding:
-            return bytes(received, self.encoding)
-        return received
-
-    def _fastcore_pass_on_count(self, data: Any, size: Any) -> None:
-        """Pass on a piece of that many bytes, or what there is of it; all, if there is no end."""
-        if not size or len(data) < size:
-            self.collect_incoming_data(data)
-            self.ac_in_buffer = b""
-            if size:
-                self.terminator = self.terminator - len(data)
-            return
-        self.collect_incoming_data(data[:size])
-        self.ac_in_buffer = left = self.ac_in_buffer[size:]
-        if left or _corked:
-            self._fastcore_cork(bool(left))
-        self.terminator = 0
-        self.found_terminator()
-
-    def _fastcore_pass_on_part(self, data: Any, terminator: Any) -> bool:
-        """Pass on a piece of a line; return whether there may be more to do."""
-        # The end of the buffer may be the beginning of a terminator: that part stays.
-        tail = data[max(0, len(data) - len(terminator) + 1) :]
-        kept = find_prefix_at_end(tail, terminator) if tail else 0
-        if kept < len(data):
-            if not self._fastcore_collect(data[: len(data) - kept], False):
-                return False
-            self.ac_in_buffer = self.ac_in_buffer[len(data) - kept :]
-        return kept == 0
-
-    def _fastcore_pass_on_burst(self, data: Any, terminator: Any) -> None:
-        """Pass on lines, as long as much follows them, and until somebody sets that."""
-        size = len(terminator)
-        burst = _bursts[id(self)] = _Burst(data)
-        del self.ac_in_buffer
-        try:
-            while (end := data.find(terminator, burst.at)) >= 0 and len(data) - end > _BURST:
-                if not self._fastcore_collect(data[burst.at : end], True):
-                    return
-                is_set = burst.is_set(self)
-                if is_set:
-                    self.ac_in_buffer = self.ac_in_buffer[end + size - burst.at :]
-                burst.at = end + size
-                self._fastcore_cork(True)
-                self.found_terminator()
-                if is_set or burst.is_set(self) or self.get_terminator() is not terminator:
-                    return
-        finally:
-            if not burst.is_set(self):
-                self.ac_in_buffer = data[burst.at :]
-            del _bursts[id(self)]
-
-    def _fastcore_collect(self, data: Any, whole: bool) -> bool:
-        """Pass on a line, or a part of one, within the limit; False if that closed the channel."""
-        if self.ac_max_line_size is not None:
-            size = self._fastcore_line + len(data)
-            if size > self.ac_max_line_size:
-                size = len(data)
-                self._fastcore_line = 0
-                self.handle_line_too_long()
-                if self._fileno is None:
-                    self.discard_buffers()
-                    return False
-            self._fastcore_line = 0 if whole else size
-        if data:
-            self.collect_incoming_data(data)
-        return True
+            if _held_back and id(self) in _held_back:
+                _uncork(self)
 
     def handle_line_too_long(self) -> None:
         """More than `ac_max_line_size` bytes came without the terminator: close.
@@ -266,48 +222,22 @@ class async_chat(asyncore.dispatcher):
         """The connection is gone: close."""
         self.close()
 
-    def close(self) -> None:
-        """Send what is held back, leave the map and close the socket."""
-        if _corked and id(self) in _corked:
-            self._fastcore_uncork()
-        asyncore.dispatcher.close(self)
-
-    def _fastcore_cork(self, more: bool) -> None:
-        """Hold answers back while there is `more` to handle, if pieces may be joined."""
-        ours = id(self)
-        if more:
-            if ours in _corked or self._fastcore_joins():
-                _corked[ours] = True
-        elif ours in _corked:
-            _corked[ours] = False
-
-    def _fastcore_uncork(self) -> None:
-        """Send what is held back, as far as the kernel takes it."""
-        del _corked[id(self)]
-        fifo = self.producer_fifo
-        before: Any = self
-        while fifo and self.connected and fifo[0] is not before:
-            before = fifo[0]
-            self.initiate_send()
-
-    def send(self, data: ReadableBuffer) -> int:
-        """Send what the kernel takes of `data`, after what is held back."""
-        if _corked and id(self) in _corked:
-            self._fastcore_uncork()
-        return super().send(data)
-
     def push(self, data: bytes) -> None:
         """Send `data` (bytes, bytearray or memoryview), after what already waits.
 
         Raises TypeError for anything else.
         """
         # Typed as bytes alone, as typeshed had it: so are the overrides in programs.
-        if _corked and _corked.get(id(self)):
+        if _held_back and _held_back.get(id(self)) is _MORE:
             if type(data) is bytes and 0 < len(data) <= self.ac_out_buffer_size:
                 self.producer_fifo.append(data)
                 return
-        elif push_short is not None and push_short(self, data):
-            return
+        elif push_short is not None:
+            waits = push_short(self, data, _sends_plainly)
+            if waits is not None:
+                if waits:
+                    asyncore._touch(self)
+                return
         if type(data) is not bytes:
             if not isinstance(data, (bytes, bytearray, memoryview)):
                 raise TypeError(f"data argument must be byte-ish ({type(data)!r})")
@@ -318,24 +248,17 @@ class async_chat(asyncore.dispatcher):
                 self.producer_fifo.append(data[start : start + size])
         else:
             self.producer_fifo.append(data)
-        self._fastcore_send_soon()
+        _send_soon(self)
 
     def push_with_producer(self, producer: Any) -> None:
         """Send what `producer.more()` returns until that is empty; bytes will do as well."""
         self.producer_fifo.append(producer)
-        self._fastcore_send_soon()
+        _send_soon(self)
 
     def close_when_done(self) -> None:
         """Close as soon as everything pushed so far is sent."""
         self.producer_fifo.append(None)
-        self._fastcore_touch()
-
-    def _fastcore_send_soon(self) -> None:
-        if _corked and _corked.get(id(self)):
-            return
-        self.initiate_send()
-        if self.producer_fifo:
-            self._fastcore_touch()
+        asyncore._touch(self)
 
     def readable(self) -> bool:
         """Always want to read."""
@@ -347,15 +270,15 @@ class async_chat(asyncore.dispatcher):
 
     def initiate_send(self) -> None:
         """Send what waits, at most `ac_out_buffer_size` bytes."""
-        if _corked:
-            _corked.pop(id(self), None)
+        if _held_back:
+            _held_back.pop(id(self), None)
         fifo = self.producer_fifo
         size = self.ac_out_buffer_size
         while fifo and self.connected:
             first = fifo[0]
             data = first
             if type(first) is not bytes or len(first) > size or len(fifo) > 1 or not first:
-                first, data = self._fastcore_next_piece(size)
+                first, data = _next_piece(self, fifo, size)
                 if first is None:
                     return
                 if not data:
@@ -366,85 +289,11 @@ class async_chat(asyncore.dispatcher):
                 self.handle_error()
                 return
             if sent and fifo and fifo[0] is first:
-                if sent == len(data) and data is first:
-                    fifo.popleft()
+                if sent < len(data) or size < len(first):
+                    _take_off(fifo, first, sent)
                 else:
-                    self._fastcore_sent_of(first, sent)
+                    del fifo[0]
             return
-
-    def _fastcore_next_piece(self, size: int) -> tuple[Any, Any]:
-        """Return the first that waits, and what of it is to be sent now.
-
-        Nothing of it: it was an empty one, or a producer whose next piece is first now.  Both are
-        None where the end of the output was reached.
-        """
-        fifo = self.producer_fifo
-        first = fifo[0]
-        if not first:
-            del fifo[0]
-            if first is None:
-                self.handle_close()
-                return None, None
-            return first, b""
-        if type(first) is bytes and len(first) < size and len(fifo) > 1 and self._fastcore_joins():
-            first = self._fastcore_join()
-        try:
-            data = first[:size]
-        except TypeError:
-            data = first.more()  # pyright: ignore
-            if data:
-                fifo.appendleft(data)
-            else:
-                del fifo[0]
-            return first, b""
-        if isinstance(data, str) and self.use_encoding:
-            data = bytes(data, self.encoding)
-        return first, data
-
-    def _fastcore_sent_of(self, first: Any, sent: int) -> None:
-        """Take what was sent off the first that waits."""
-        if sent >= len(first):
-            del self.producer_fifo[0]
-            return
-        if type(first) is bytes and len(first) > 2 * self.ac_out_buffer_size:
-            first = memoryview(first)  # or each slice would copy all the rest
-        self.producer_fifo[0] = first[sent:]
-
-    def _fastcore_join(self) -> bytes:
-        """Make one of the pieces that wait first, as far as they are bytes; return it."""
-        fifo = self.producer_fifo
-        pieces = list(islice(fifo, _JOINED))
-        try:
-            joined = b"".join(pieces)
-        except TypeError:  # there is a producer among them, or the end
-            pieces = list(takewhile(_is_bytes, pieces))
-            joined = b"".join(pieces)
-        for _ in pieces:  # not clear(): another thread may have pushed meanwhile
-            fifo.popleft()
-        fifo.appendleft(joined)
-        return joined
-
-    def _fastcore_joins(self) -> bool:
-        """Whether pieces may be joined: in a stream, and where nobody sees the pieces."""
-        # By way of bound methods, which know of overrides in the instance: a look into its
-        # __dict__ would make that a real one, and slow every attribute from then on.
-        return (
-            type(self.socket) is socket.socket
-            and isinstance(self.socket, _socket.socket)
-            and asyncore._TYPE(self.socket) == socket.SOCK_STREAM
-            and getattr(self.send, "__func__", None) is _SEND
-            and getattr(self.initiate_send, "__func__", None) is _INITIATE_SEND
-            and super(async_chat, type(self)).send is asyncore.dispatcher.send
-        )
-
-    def _fastcore_sends_plainly(self) -> bool:
-        """Whether, by the class, what is pushed goes to the socket and nowhere else."""
-        kind = type(self)
-        return (
-            kind.send is _SEND
-            and kind.initiate_send is _INITIATE_SEND
-            and super(async_chat, kind).send is Channel.send
-        )
 
     def discard_buffers(self) -> None:
         """Forget what was received and what waits to be sent."""
@@ -453,8 +302,232 @@ class async_chat(asyncore.dispatcher):
         self.producer_fifo.clear()
 
 
-# As they are here; a program may replace them in the class, too.
-_SEND, _INITIATE_SEND = async_chat.send, async_chat.initiate_send
+# As it is here; a program may replace it in the class, too.
+_INITIATE_SEND = async_chat.initiate_send
+
+
+# -- input, passed on ----------------------------------------------------------------------
+
+
+def _pass_on_count(chat: Any, data: Any, size: Any) -> None:
+    """Pass on a piece of that many bytes, or what there is of it; all, if there is no end."""
+    if not size or len(data) < size:
+        chat.collect_incoming_data(data)
+        chat.ac_in_buffer = b""
+        if size:
+            chat.terminator = chat.terminator - len(data)
+        return
+    chat.collect_incoming_data(data[:size])
+    chat.ac_in_buffer = left = chat.ac_in_buffer[size:]
+    if left or _held_back:
+        _cork(chat, bool(left))
+    chat.terminator = 0
+    chat.found_terminator()
+
+
+def _pass_on_part(chat: Any, data: Any, terminator: Any) -> bool:
+    """Pass on a piece of a line; return whether there may be more to do."""
+    # The end of the buffer may be the beginning of a terminator: that part stays.
+    tail = data[max(0, len(data) - len(terminator) + 1) :]
+    kept = find_prefix_at_end(tail, terminator) if tail else 0
+    if kept < len(data):
+        if not _collect(chat, data[: len(data) - kept], False):
+            return False
+        chat.ac_in_buffer = chat.ac_in_buffer[len(data) - kept :]
+    return kept == 0
+
+
+def _pass_on_burst(chat: Any, data: Any, terminator: Any) -> None:
+    """Pass on lines, as long as much follows them, and until somebody sets that."""
+    size = len(terminator)
+    burst = _bursts[id(chat)] = _Burst(data)
+    del chat.ac_in_buffer
+    try:
+        while (end := data.find(terminator, burst.at)) >= 0 and len(data) - end > _BURST:
+            if not _collect(chat, data[burst.at : end], True):
+                return
+            is_set = burst.is_set(chat)
+            if is_set:
+                chat.ac_in_buffer = chat.ac_in_buffer[end + size - burst.at :]
+            burst.at = end + size
+            _cork(chat, True)
+            chat.found_terminator()
+            if is_set or burst.is_set(chat) or chat.get_terminator() is not terminator:
+                return
+    finally:
+        if not burst.is_set(chat):
+            chat.ac_in_buffer = data[burst.at :]
+        del _bursts[id(chat)]
+
+
+def _collect(chat: Any, data: Any, whole: bool) -> bool:
+    """Pass on a line, or a part of one, within the limit; False if that closed the channel."""
+    if issubclass(type(chat), async_chat) and chat.ac_max_line_size is not None:
+        size = chat._fastcore_line + len(data)
+        if size > chat.ac_max_line_size:
+            size = len(data)
+            chat._fastcore_line = 0
+            chat.handle_line_too_long()
+            if chat._fileno is None:
+                chat.discard_buffers()
+                return False
+        chat._fastcore_line = 0 if whole else size
+    if data:
+        chat.collect_incoming_data(data)
+    return True
+
+
+# -- output --------------------------------------------------------------------------------
+
+
+def _cork(chat: Any, more: bool) -> None:
+    """Hold answers back while there is `more` to handle, if pieces may be joined."""
+    ours = id(chat)
+    if more:
+        if ours in _held_back or _joins(chat):
+            _held_back[ours] = _MORE
+    elif ours in _held_back:
+        _held_back[ours] = _LAST
+
+
+def _uncork(chat: Any) -> None:
+    """Send what is held back, as far as the kernel takes it."""
+    del _held_back[id(chat)]
+    fifo = chat.producer_fifo
+    before: Any = chat
+    while fifo and chat.connected and fifo[0] is not before:
+        before = fifo[0]
+        chat.initiate_send()
+
+
+def _send_soon(chat: Any) -> None:
+    if _held_back and _held_back.get(id(chat)) is _MORE:
+        return
+    chat.initiate_send()
+    if chat.producer_fifo:
+        asyncore._touch(chat)
+
+
+def _next_piece(chat: Any, fifo: Any, size: Any) -> tuple[Any, Any]:
+    """Return the first that waits, and what of it is to be sent now.
+
+    Nothing of it: it was an empty one, or a producer whose next piece is first now.  Both are
+    None where the end of the output was reached.
+    """
+    first = fifo[0]
+    if not first:
+        del fifo[0]
+        if first is None:
+            chat.handle_close()
+            return None, None
+        return first, b""
+    if type(first) is bytes:
+        if len(first) > size > 0 and type(fifo) is deque:
+            first = _cut(fifo, size)
+        elif len(fifo) > 1 and _is_to_be_joined(fifo, first, size) and _joins(chat):
+            first = _join(fifo, size)
+    try:
+        data = first[:size]
+    except TypeError:
+        data = first.more()  # pyright: ignore
+        if data:
+            fifo.appendleft(data)
+        else:
+            del fifo[0]
+        return first, b""
+    if isinstance(data, str) and chat.use_encoding:
+        data = bytes(data, chat.encoding)
+    return first, data
+
+
+def _take_off(fifo: Any, first: Any, sent: Any) -> None:
+    """Take what was sent off the first that waits."""
+    rest = first[sent:]
+    if not rest:
+        del fifo[0]
+        return
+    fifo[0] = rest
+    if type(rest) is bytes and len(rest) > 2 * _CUT and type(fifo) is deque:
+        _cut(fifo, _CUT)
+
+
+def _cut(fifo: deque[Any], size: int) -> bytes:
+    """Cut the first that waits into pieces of that size, once; return the first of them.
+
+    Else what is left of it would be copied for each send.
+    """
+    whole: bytes = fifo.popleft()
+    last = (len(whole) - 1) // size * size
+    for start in range(last, -1, -size):
+        fifo.appendleft(whole[start : start + size])
+    return fifo[0]  # type: ignore[no-any-return]
+
+
+def _is_to_be_joined(fifo: Any, first: bytes, size: Any) -> bool:
+    """Whether joining what follows to the first that waits is worth the copying.
+
+    Each push() to a peer that does not read asks that: so much must follow that what waits is not
+    copied again and again.
+    """
+    if len(first) >= size or type(fifo) is not deque:
+        return False
+    if len(first) <= _SHORT:
+        return True
+    if len(first) >= _LONG:
+        return False
+    return len(fifo) > 64 or 4 * sum(map(_size_of_bytes, islice(fifo, 1, 9))) >= len(first)
+
+
+def _size_of_bytes(piece: Any) -> int:
+    return len(piece) if type(piece) is bytes else 0
+
+
+def _join(fifo: deque[Any], size: int) -> bytes:
+    """Make one of the pieces that wait first, as far as they are bytes; return it."""
+    # Not more than 256 pieces of 64 KiB, or as much in fewer.
+    pieces = list(islice(fifo, _JOINED if size <= _LONG else max(2, _JOINED * _LONG // size)))
+    try:
+        joined = b"".join(pieces)
+    except TypeError:  # there is a producer among them, or the end
+        pieces = list(takewhile(_is_bytes, pieces))
+        joined = b"".join(pieces)
+    for _ in pieces:  # not clear(): another thread may have pushed meanwhile
+        fifo.popleft()
+    fifo.appendleft(joined)
+    return joined
+
+
+def _joins(chat: Any) -> bool:
+    """Whether pieces may be joined: in a stream, and where nobody sees the pieces."""
+    if (
+        not issubclass(type(chat), async_chat)
+        # By way of bound methods, which know of overrides in the instance: a look into its
+        # __dict__ would make that a real one, and slow every attribute from then on.
+        or type(send := chat.send) is not MethodType
+        or send.__func__ is not _send
+        or type(initiate_send := chat.initiate_send) is not MethodType
+        or initiate_send.__func__ is not _INITIATE_SEND
+    ):
+        return False
+    try:
+        sock = chat.socket  # a send() would ask for it
+    except Exception:
+        return False
+    return (
+        type(sock) is socket.socket
+        and isinstance(sock, _socket.socket)
+        and asyncore._TYPE(sock) == socket.SOCK_STREAM
+    )
+
+
+def _sends_plainly(kind: Any) -> bool:
+    """Whether, by its class, what a chat pushes goes to the socket and nowhere else."""
+    return (
+        issubclass(kind, async_chat) and kind.send is _send and kind.initiate_send is _INITIATE_SEND
+    )
+
+
+# -- producers, and terminators --------------------------------------------------------------
 
 
 class simple_producer:

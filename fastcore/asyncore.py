@@ -7,6 +7,7 @@ docs/compatibility.md lists as mended.  Knows dispatchers; must not know kernels
 from __future__ import annotations
 
 import _socket
+import contextlib
 import os
 import select
 import socket
@@ -24,8 +25,8 @@ from errno import (
     EINVAL,
     EISCONN,
     ENOTCONN,
-    EPIPE as EPIPE,  # this and the next for those who import them from here
-    ESHUTDOWN as ESHUTDOWN,
+    EPIPE,
+    ESHUTDOWN,
     EWOULDBLOCK,
     errorcode,
 )
@@ -33,8 +34,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import loop as _loop
 from ._codes import DISCONNECTED as _DISCONNECTED, EXHAUSTED as _EXHAUSTED
-from ._engine import Channel
-from .loop import ExitNow as ExitNow  # for those who import it from here
+from ._engine import held_back as _held_back, recv as _recv, send as _send
+from .loop import ExitNow
 
 if TYPE_CHECKING:
     # What is overridden is typed as typeshed had it, so that a program which was checked with the
@@ -46,6 +47,44 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike, ReadableBuffer
 
     _Map: TypeAlias = MutableMapping[int, Any]
+
+# What `from asyncore import *` brings: what it ever brought, imported modules included.
+__all__ = [
+    "EAGAIN",
+    "EALREADY",
+    "EBADF",
+    "ECONNABORTED",
+    "ECONNRESET",
+    "EINPROGRESS",
+    "EINVAL",
+    "EISCONN",
+    "ENOTCONN",
+    "EPIPE",
+    "ESHUTDOWN",
+    "EWOULDBLOCK",
+    "ExitNow",
+    "close_all",
+    "compact_traceback",
+    "dispatcher",
+    "dispatcher_with_send",
+    "errorcode",
+    "loop",
+    "os",
+    "poll",
+    "poll2",
+    "poll3",
+    "read",
+    "readwrite",
+    "select",
+    "socket",
+    "socket_map",
+    "sys",
+    "time",
+    "warnings",
+    "write",
+]
+if sys.platform != "win32":
+    __all__ += ["file_dispatcher", "file_wrapper"]
 
 # accept() has none after all: another took it, or it was reset in the meantime, for which Windows
 # has a word of its own, and wine another.
@@ -271,7 +310,70 @@ def _close_socket(sock: Any) -> None:
             raise
 
 
-class dispatcher(Channel):
+# Of a listener, by its identity: how long it rested last, in seconds; and, while it is told of
+# those who wait, whether it took one.
+_rests: dict[int, float] = {}
+_accepted: dict[int, bool] = {}
+
+# Finds an attribute without any code of the program's, but for a property that it has itself.
+_look_up = object.__getattribute__
+
+
+def _home_of(channel: Any) -> _loop.Home | None:
+    """Return what a channel in a map holds of that; None where it is in none.
+
+    Asked of whatever calls or borrows a dispatcher's methods.
+    """
+    try:
+        home = _look_up(channel, "_fastcore_home")
+    except AttributeError:
+        return None
+    return home if type(home) is _loop.Home else None
+
+
+def _touch(channel: Any) -> None:
+    """Tell the loop that what this channel wants may have changed."""
+    home = _home_of(channel)
+    if home is not None and home.loop is not None and channel._fileno is not None:
+        home.loop._engine.touch(channel._fileno, channel)
+
+
+def _rest_from_accepting(channel: Any, error: OSError) -> None:
+    """Have a listener left alone for a while, longer each time."""
+    home = _home_of(channel)
+    if home is None or home.loop is None or channel._fileno is None:
+        return
+    rested = _rests.get(id(channel), 0.0)
+    if not rested:
+        channel.log_info(f"cannot accept for now, will try again: {error}", "error")
+    _rests[id(channel)] = rest = min(rested * 2 or _REST_FIRST, _REST_LONGEST)
+    home.loop._engine.pause(channel._fileno, channel, rest)
+
+
+def _accept_waiting(channel: Any) -> None:
+    """Call handle_accept() for each connection that waits, while it takes them."""
+    ours = id(channel)
+    for _ in range(_ACCEPTED_AT_ONCE):
+        _accepted[ours] = False
+        try:
+            channel.handle_accept()
+        finally:
+            took_one = _accepted.pop(ours, False)
+        if not took_one:
+            return
+        home = _home_of(channel)
+        if (
+            home is None
+            or home.loop is None
+            or channel._fileno is None
+            or not channel.accepting
+            or not home.loop._engine.is_readable(channel._fileno)
+            or not channel.readable()
+        ):
+            return
+
+
+class dispatcher:
     """A channel around a socket: override its handlers, and `readable()` and `writable()`.
 
     `sock` is a connected socket (it is made non-blocking) or None; `map` is the map to stand in
@@ -290,10 +392,8 @@ class dispatcher(Channel):
     _fileno: int | None
     family_and_type: tuple[int, int]
 
-    # The loop lives as long as a channel of its map does; see loop.py.
-    _fastcore_loop: _loop.Loop | None = None
-    _fastcore_rest = 0.0
-    _fastcore_accepted = 0  # how many accept() returned
+    recv = _recv
+    send = _send
 
     def __init__(self, sock: Any = None, map: _Map | None = None) -> None:
         self._map = socket_map if map is None else map
@@ -331,11 +431,21 @@ class dispatcher(Channel):
             map = self._map
         fd: Any = self._fileno
         map[fd] = self
-        self._fastcore_loop = _loop.get_loop(map)
-        self._fastcore_loop._engine.attach(fd, self)
+        if _rests:
+            _rests.pop(id(self), None)
+        home = _loop.get_home(map)
+        if issubclass(type(self), dispatcher):
+            try:
+                object.__setattr__(self, "_fastcore_home", home)
+            except TypeError:
+                pass  # it has a base in C that sets attributes in its own way
+        if home.loop is not None:
+            home.loop._engine.attach(fd, self)
 
     def del_channel(self, map: Any = None) -> None:
         """Leave `map` (default: the channel's own)."""
+        if _rests:
+            _rests.pop(id(self), None)
         # Without __init__ there is neither; defaults in the class would slow every look at them.
         fd = getattr(self, "_fileno", None)
         if map is None:
@@ -374,7 +484,7 @@ class dispatcher(Channel):
     def listen(self, num: int) -> Any:
         """Listen, with a backlog of `num` connections."""
         self.accepting = True
-        self._fastcore_touch()
+        _touch(self)
         return self.socket.listen(num)
 
     def bind(self, addr: tuple[Any, ...] | str) -> Any:
@@ -387,7 +497,7 @@ class dispatcher(Channel):
         self.connected = False
         self.connecting = True
         err = self.socket.connect_ex(address)
-        self._fastcore_touch()
+        _touch(self)
         if err in (EINPROGRESS, EALREADY, EWOULDBLOCK) or (err == EINVAL and os.name == "nt"):
             self.addr = address
         elif err in (0, EISCONN):
@@ -410,45 +520,34 @@ class dispatcher(Channel):
             if error.errno in _NONE_TO_ACCEPT:
                 return None
             if error.errno in _EXHAUSTED:
-                self._fastcore_rest_from_accepting(error)
+                _rest_from_accepting(self, error)
             raise
-        if self._fastcore_rest:
-            self._fastcore_rest = 0.0
-        self._fastcore_accepted += 1
+        if _rests:
+            _rests.pop(id(self), None)
+        if id(self) in _accepted:
+            _accepted[id(self)] = True
         return conn, addr
 
     def close(self) -> None:
         """Leave the map and close the socket; closing again does nothing."""
+        if _held_back and id(self) in _held_back:
+            _held_back[id(self)].release(self)
         self.connected = False
         # Set only where they differ: an attribute that an instance has beside its class is slow to
         # read, on all instances, and most channels never have these two.
-        if self.accepting:
+        borrowed = not issubclass(type(self), dispatcher)
+        if borrowed or self.accepting:
             self.accepting = False
-        if self.connecting:
+        if borrowed or self.connecting:
             self.connecting = False
         self.del_channel()
         if getattr(self, "socket", None) is None:
             return
-        known = self._fastcore_loop
-        if known is None:
+        home = _home_of(self)
+        if home is None or home.loop is None:
             _close_socket(self.socket)
         else:
-            known._engine.do(_close_socket, self.socket)
-
-    def _fastcore_touch(self) -> None:
-        """Tell the loop that what this channel wants may have changed."""
-        known = self._fastcore_loop
-        if known is not None and self._fileno is not None:
-            known._engine.touch(self._fileno, self)
-
-    def _fastcore_rest_from_accepting(self, error: OSError) -> None:
-        known = self._fastcore_loop
-        if known is None or self._fileno is None:
-            return
-        if not self._fastcore_rest:
-            self.log_info(f"cannot accept for now, will try again: {error}", "error")
-        self._fastcore_rest = min(self._fastcore_rest * 2 or _REST_FIRST, _REST_LONGEST)
-        known._engine.pause(self._fileno, self, self._fastcore_rest)
+            home.loop._engine.do(_close_socket, self.socket)
 
     # -- events ----------------------------------------------------------------------------
 
@@ -463,33 +562,27 @@ class dispatcher(Channel):
     def handle_read_event(self) -> None:
         """Turn readiness to read into handle_accept(), handle_connect() or handle_read()."""
         if self.accepting:
-            self._fastcore_accept_waiting()
+            _accept_waiting(self)
             return
-        if self.connecting and not self.connected:
+        try:
+            # First: `connected`, which instances have beside their class, is slow to read.
+            connecting = self.connecting
+        except AttributeError:
+            connecting = not self.connected and self.connecting
+        if connecting and not self.connected:
             self.handle_connect_event()
         self.handle_read()
-
-    def _fastcore_accept_waiting(self) -> None:
-        """Call handle_accept() for each connection that waits, while it takes them."""
-        for _ in range(_ACCEPTED_AT_ONCE):
-            before = self._fastcore_accepted
-            self.handle_accept()
-            known = self._fastcore_loop
-            if (
-                known is None
-                or self._fastcore_accepted == before
-                or self._fileno is None
-                or not (
-                    self.accepting and known._engine.is_readable(self._fileno) and self.readable()
-                )
-            ):
-                return
 
     def handle_write_event(self) -> None:
         """Turn readiness to write into handle_connect() and handle_write()."""
         if self.accepting:
             return  # a listening socket is never writable: some kernels say so all the same
-        if self.connecting and not self.connected:
+        try:
+            # First: `connected`, which instances have beside their class, is slow to read.
+            connecting = self.connecting
+        except AttributeError:
+            connecting = not self.connected and self.connecting
+        if connecting and not self.connected:
             self.handle_connect_event()
         self.handle_write()
 
@@ -517,7 +610,7 @@ class dispatcher(Channel):
         except:
             name = "<__repr__(self) failed for object at %0x>" % id(self)
         self.log_info(
-            f"uncaptured python exception, closing channel {name} ({kind}:{value} {trace})",
+            f"uncaptured python exception, closing channel {name} ({kind!s}:{value!s} {trace})",
             "error",
         )
         self.handle_close()
@@ -563,7 +656,7 @@ class dispatcher(Channel):
     def log_info(self, message: Any, type: str = "info") -> None:
         """Print a message, unless its type is in `ignore_log_types`."""
         if type not in self.ignore_log_types:
-            print(f"{type}: {message}")
+            print(f"{type!s}: {message!s}")
 
 
 def _as_bytes(data: Any) -> bytes:
@@ -574,51 +667,133 @@ def _as_bytes(data: Any) -> bytes:
         return bytes(view)
 
 
+_PIECE = 65536  # bytes that one send is given, at most
+
+# More bytes than this are not copied for each send(); see _Backlog.
+_MUCH = 1 << 17
+
+# The channels that have a backlog, by identity (some of them may be gone).
+_backlogged: set[int] = set()
+
+
+class _Backlog:
+    """What waits in a dispatcher_with_send where that is much: added to and taken off in place.
+
+    It is then the channel's attribute in the place of `out_buffer`, which is made of it when
+    somebody reads it.  In a pickle it is bytes; a copy of the channel reads what its owner has.
+    """
+
+    __slots__ = ("_data", "_sent", "owner")
+
+    def __init__(self, owner: Any, waiting: bytes) -> None:
+        self.owner = id(owner)
+        self._data = bytearray(waiting)
+        self._sent = 0
+
+    def __len__(self) -> int:
+        return len(self._data) - self._sent
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._data[self._sent :])
+
+    def __reduce__(self) -> tuple[type[bytes], tuple[bytes]]:
+        return bytes, (bytes(self),)
+
+    def add(self, data: Any) -> None:
+        """Add what came to be sent."""
+        self._data += _as_bytes(data)
+
+    def piece(self) -> bytes:
+        """Return what is to be sent next."""
+        return bytes(self._data[self._sent : self._sent + _PIECE])
+
+    def take(self, count: int) -> None:
+        """Take off what was sent."""
+        self._sent += count
+        if self._sent > len(self._data) // 2:
+            del self._data[: self._sent]
+            self._sent = 0
+
+
+class _OutBuffer:
+    """`out_buffer` of a channel that has a backlog in its place."""
+
+    def __get__(self, channel: Any, owner: Any) -> Any:
+        if channel is None:
+            return self
+        waiting = _look_up(channel, "_fastcore_backlog")
+        if waiting is not None:
+            return bytes(waiting)
+        # A class that comes after this one may have it, as ever.
+        return super(dispatcher_with_send, channel).out_buffer  # type: ignore[misc]
+
+
+_OUT_BUFFER: Any = _OutBuffer()
+
+
+def _backlog_of(channel: Any) -> _Backlog | None:
+    """Return the backlog of a channel; None where it has none, and `out_buffer` is an attribute."""
+    try:
+        backlog = _look_up(channel, "_fastcore_backlog")
+    except AttributeError:
+        return None
+    if type(backlog) is not _Backlog or backlog.owner != id(channel):
+        return None
+    attributes: dict[str, Any] = _look_up(channel, "__dict__")
+    if "out_buffer" in attributes:  # the program has set it
+        _end_backlog(channel, attributes["out_buffer"])
+        return None
+    return backlog
+
+
+def _begin_backlog(channel: Any, waiting: bytes) -> None:
+    """Have much that waits added to in place, if `out_buffer` is what it is by default."""
+    kind = type(channel)
+    if (
+        not issubclass(kind, dispatcher_with_send)
+        or kind.out_buffer is not _OUT_BUFFER
+        or kind.__getattribute__ is not object.__getattribute__
+    ):
+        return
+    attributes: dict[str, Any] = _look_up(channel, "__dict__")
+    if attributes.get("out_buffer") is waiting:
+        attributes["_fastcore_backlog"] = _Backlog(channel, waiting)
+        del attributes["out_buffer"]
+        _backlogged.add(id(channel))
+
+
+def _end_backlog(channel: Any, waiting: Any) -> None:
+    """Make `out_buffer` an attribute again."""
+    attributes: dict[str, Any] = _look_up(channel, "__dict__")
+    attributes["out_buffer"] = waiting
+    attributes.pop("_fastcore_backlog", None)
+    _backlogged.discard(id(channel))
+
+
 class dispatcher_with_send(dispatcher):
     """A dispatcher whose send() never loses anything: what is left waits in `out_buffer`."""
 
-    _fastcore_out: bytes | bytearray = b""
-    _fastcore_sent = 0
+    # An attribute of each instance; this one stands behind it.
+    out_buffer: bytes = _OUT_BUFFER
+    _fastcore_backlog: Any = None
 
     def __init__(self, sock: Any = None, map: _Map | None = None) -> None:
         dispatcher.__init__(self, sock, map)
         self.out_buffer = b""
 
-    @property
-    def out_buffer(self) -> bytes:
-        """What waits to be sent, as bytes; may be assigned."""
-        waiting = self._fastcore_out
-        if self._fastcore_sent or not isinstance(waiting, bytes):
-            waiting = bytes(waiting[self._fastcore_sent :])
-            self._fastcore_out, self._fastcore_sent = waiting, 0
-        return waiting
-
-    @out_buffer.setter
-    def out_buffer(self, data: Any) -> None:
-        self._fastcore_out, self._fastcore_sent = _as_bytes(data), 0
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        # A class attribute of that name would hide the property: it is the initial value.
-        super().__init_subclass__(**kwargs)
-        if isinstance(cls.__dict__.get("out_buffer"), (bytes, bytearray)):
-            cls._fastcore_out = bytes(cls.__dict__["out_buffer"])
-            del cls.out_buffer  # pyright: ignore[reportAttributeAccessIssue]
-
     def initiate_send(self) -> None:
         """Send a part of what waits, as much as the kernel takes."""
-        waiting, start = self._fastcore_out, self._fastcore_sent
-        chunk = bytes(waiting[start : start + 65536])
-        sent = dispatcher.send(self, chunk)
-        if not sent or self._fastcore_out is not waiting:
-            return
-        start += sent
-        if start >= len(waiting):
-            self._fastcore_out, self._fastcore_sent = b"", 0
-        elif isinstance(waiting, bytearray) and start > len(waiting) // 2:
-            del waiting[:start]
-            self._fastcore_sent = 0
+        backlog = _backlog_of(self) if _backlogged else None
+        if backlog is None:
+            sent = dispatcher.send(self, self.out_buffer[:_PIECE])
         else:
-            self._fastcore_sent = start
+            sent = dispatcher.send(self, backlog.piece())
+            if _backlog_of(self) is backlog:  # the program has not set it meanwhile
+                backlog.take(sent or 0)
+                if len(backlog) <= _MUCH // 2:
+                    _end_backlog(self, bytes(backlog))
+                return
+        self.out_buffer = self.out_buffer[sent:]
 
     def handle_write(self) -> None:
         """Send more of what waits."""
@@ -626,22 +801,25 @@ class dispatcher_with_send(dispatcher):
 
     def writable(self) -> bool:
         """Want to write while connecting, and while something waits."""
-        return (not self.connected) or len(  # type: ignore[return-value]
-            self._fastcore_out
-        ) - self._fastcore_sent
+        if not self.connected:
+            return True
+        backlog = _backlog_of(self) if _backlogged else None
+        waiting = self.out_buffer if backlog is None else backlog
+        return len(waiting)  # type: ignore[return-value]
 
     def send(self, data: ReadableBuffer) -> Any:
         """Send `data`; what the kernel does not take now is kept and sent later."""
         if self.debug:
             self.log_info(f"sending {data!r}")
-        if not self._fastcore_out:
-            self._fastcore_out = _as_bytes(data)
+        backlog = _backlog_of(self) if _backlogged else None
+        if backlog is None:
+            self.out_buffer = waiting = self.out_buffer + data
+            if type(waiting) is bytes and len(waiting) > _MUCH:
+                _begin_backlog(self, waiting)
         else:
-            if isinstance(self._fastcore_out, bytes):
-                self._fastcore_out = bytearray(self._fastcore_out)
-            self._fastcore_out += _as_bytes(data)
+            backlog.add(data)
         self.initiate_send()
-        self._fastcore_touch()
+        _touch(self)
 
 
 # -- helpers -----------------------------------------------------------------------------
@@ -743,7 +921,7 @@ if sys.platform != "win32":
             dispatcher.__init__(self, None, map)
             self.connected = True
             number: Any = fd
-            if hasattr(number, "fileno"):
+            with contextlib.suppress(AttributeError):
                 number = number.fileno()
             self.set_file(number)
             os.set_blocking(number, False)

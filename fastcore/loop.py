@@ -36,6 +36,16 @@ class ExitNow(Exception):
     """Raised in a handler or callback to leave the loop."""
 
 
+_INTEREST = ("adaptive", "strict")
+
+
+def _default_interest() -> str:
+    interest = os.environ.get("FASTCORE_INTEREST") or "adaptive"
+    if interest not in _INTEREST:
+        raise ValueError(f"FASTCORE_INTEREST={interest!r}: choose from {', '.join(_INTEREST)}")
+    return interest
+
+
 def _default_poller() -> str:
     return os.environ.get("FASTCORE_POLLER") or pollers()[0]
 
@@ -46,8 +56,8 @@ class Loop:
     `poller` is one of `fastcore.pollers()` (default: the environment's FASTCORE_POLLER, else the
     best one).  `map` is the mapping of descriptors to channels (default: a new dict); the loop of
     a map that is given stays the one behind that map until close().  `interest` is "adaptive" or
-    "strict": strict asks every channel's `readable()` and `writable()` on every turn, as the
-    standard library's loop did.
+    "strict" (default: the environment's FASTCORE_INTEREST, else adaptive): strict asks every
+    channel's `readable()` and `writable()` on every turn, as the standard library's loop did.
 
     Raises ValueError for an unknown poller or interest, and where the map has a loop that is
     running or has timers.  Close the loop with `close()` or a `with` block.
@@ -60,25 +70,26 @@ class Loop:
         *,
         poller: str | None = None,
         map: MutableMapping[int, Any] | None = None,
-        interest: Literal["adaptive", "strict"] = "adaptive",
+        interest: Literal["adaptive", "strict"] | None = None,
     ) -> None:
         if hasattr(self, "_engine"):
             raise RuntimeError("a loop is initialised once")
-        if interest not in ("adaptive", "strict"):
+        chosen = _default_interest() if interest is None else interest
+        if chosen not in _INTEREST:
             raise ValueError(f'interest is "adaptive" or "strict", not {interest!r}')
         self._made_for_map = map is not None
         map = {} if map is None else map
         poller = _default_poller() if poller is None else poller
-        strict = interest == "strict"
+        strict = chosen == "strict"
         self._engine = Engine(map, poller, strict, self.passed_through, _reporter(self))
         self._map = map
         self._signals: dict[int, Any] = {}
         with _making:
             _replace(_loops.get(id(map)), map)
             _loops[id(map)] = self
-        for channel in list(map.values()):
-            if isinstance(getattr(channel, "_fastcore_loop", None), Loop):
-                channel._fastcore_loop = self
+            home = _homes.get(id(map))
+            if home is not None:
+                home.loop = self
         if self._made_for_map:
             self._keep()
 
@@ -251,6 +262,9 @@ class Loop:
             self.remove_signal_handler(number)
         if _loops.get(id(self._map)) is self:
             del _loops[id(self._map)]
+        home = _homes.get(id(self._map))
+        if home is not None and home.loop is self:
+            home.loop = None
         self._let_go()
 
     def __enter__(self) -> Self:
@@ -347,10 +361,27 @@ def _set_wakeup_fd(number: int) -> int | None:
         return None  # the main thread of a sub-interpreter
 
 
-# The loop of each map, by the map's identity: a loop holds its map, so the identity stays valid.
-# The channels hold their loop (`_fastcore_loop`), and a loop with something pending is kept here:
-# a map that nobody uses any more is garbage with everything that belongs to it.
+class Home:
+    """What the channels of one map hold, so that the loop behind that map lives as they do.
+
+    In a copy or a pickle of a channel there is None instead: it stands in no map.
+    """
+
+    __slots__ = ("__weakref__", "loop", "map")
+
+    def __init__(self, map: Any, loop: Loop | None) -> None:
+        self.map = map
+        self.loop = loop
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
+
+
+# The loop of each map, and its home, by the map's identity: both hold the map, so that stays valid.
+# The channels hold their home, and a loop with something pending is kept here: a map that nobody
+# uses any more is garbage with everything that belongs to it.
 _loops: weakref.WeakValueDictionary[int, Loop] = weakref.WeakValueDictionary()
+_homes: weakref.WeakValueDictionary[int, Home] = weakref.WeakValueDictionary()
 _kept: set[Loop] = set()
 
 # Held while a loop is made for a map that has none: two threads must not make one each.
@@ -385,6 +416,17 @@ def get_loop(map: MutableMapping[int, Any] | None = None) -> Loop:
     if map is None:
         map = _default_map()
     return _loops.get(id(map)) or _make_loop(map)
+
+
+def get_home(map: Any) -> Home:
+    """Return what the channels of `map` hold; asks nothing of the map, and makes no loop."""
+    home = _homes.get(id(map))
+    if home is None:
+        with _making:
+            home = _homes.get(id(map))
+            if home is None:
+                home = _homes[id(map)] = Home(map, _loops.get(id(map)))
+    return home
 
 
 def _make_loop(map: Any) -> Loop:

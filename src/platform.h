@@ -11,6 +11,7 @@
 #ifdef _WIN32
 #include <windows.h>
 #else
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <time.h>
@@ -69,12 +70,9 @@ static inline void platform_flag_lower(int *flag)
 #endif
 
 /* Where a call can be told not to block whatever the socket's mode, it may be made with the GIL
- * held; a socket in blocking mode then still behaves, through the socket object. */
+ * held; what a socket in blocking mode does more is then done through the socket object. */
 #if defined(MSG_DONTWAIT) && !defined(_WIN32)
 #define PLATFORM_NEVER_BLOCKS 1
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE anyway */
-#endif
 
 static inline ptrdiff_t platform_recv(poller_fd fd, char *buffer, size_t size)
 {
@@ -89,9 +87,16 @@ static inline ptrdiff_t platform_send(poller_fd fd, const char *data, size_t siz
 {
     ptrdiff_t sent;
     do
-        sent = send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent = send(fd, data, size, MSG_DONTWAIT);
     while (sent < 0 && errno == EINTR);
     return sent;
+}
+
+/* Whether the descriptor is in blocking mode: who shares it may have changed that. */
+static inline int platform_is_blocking(poller_fd fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags != -1 && !(flags & O_NONBLOCK);
 }
 #else
 #define PLATFORM_NEVER_BLOCKS 0
@@ -108,6 +113,12 @@ static inline ptrdiff_t platform_send(poller_fd fd, const char *data, size_t siz
     (void)fd, (void)data, (void)size;
     errno = ENOSYS;
     return -1;
+}
+
+static inline int platform_is_blocking(poller_fd fd)
+{
+    (void)fd;
+    return 0;
 }
 #endif
 

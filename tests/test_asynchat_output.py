@@ -28,16 +28,17 @@ def chat(site: Site, sock: Any = None, **attributes: Any) -> tuple[Any, Any]:
 
 
 @pytest.fixture
-def sends(fast: Any, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What each call of dispatcher.send() was given, from now on."""
+def sends(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What each send() of a channel's socket was given, from now on; peers are no channels."""
     given: list[bytes] = []
-    plain = fast.asyncore.dispatcher.send
+    plain = socket.socket.send
 
-    def send(self: Any, data: Any) -> Any:
-        given.append(bytes(data))
-        return plain(self, data)
+    def send(self: Any, data: Any, *args: Any) -> Any:
+        if self.gettimeout() == 0:
+            given.append(bytes(data))
+        return plain(self, data, *args)
 
-    monkeypatch.setattr(fast.asyncore.dispatcher, "send", send)
+    monkeypatch.setattr(socket.socket, "send", send)
     return given
 
 

@@ -247,7 +247,8 @@ def test_the_rest_of_a_listener_doubles_up_to_a_second(site: Site) -> None:
     listener.log_info = mock.Mock()
     listener.socket = mock.Mock()
     listener.socket.accept.side_effect = OSError(errno.EMFILE, "full")
-    listener._fastcore_loop = mock.Mock()
+    home, loop = listener._fastcore_home, mock.Mock()
+    listener._fastcore_home = site.fast.loop.Home(site.map, loop)
     for _ in range(9):
         with pytest.raises(OSError, match="full"):
             listener.accept()
@@ -255,8 +256,8 @@ def test_the_rest_of_a_listener_doubles_up_to_a_second(site: Site) -> None:
     assert listener.accept() == ("socket", "address")
     with pytest.raises(OSError, match="full"):
         listener.accept()
-    rests = [call.args[2] for call in listener._fastcore_loop._engine.pause.call_args_list]
-    listener._fastcore_loop = site.loop
+    rests = [call.args[2] for call in loop._engine.pause.call_args_list]
+    listener._fastcore_home = home
     assert rests == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 0.01]
     assert listener.log_info.call_count == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import io
 import os
 import threading
 import time
@@ -201,3 +202,62 @@ def test_a_view_of_wide_items_is_its_bytes(
         site.turn(timeout=0.01)
     reader.join(0)
     assert received == [numbers.tobytes()]
+
+
+# -- what costs little ----------------------------------------------------------------------------
+
+
+def sized_chat(site: Site, ours: Any, size: int) -> Any:
+    """A chat whose sends take `size` bytes at most."""
+    base = site.fast.asynchat.async_chat
+    chat = type("Chat", (base,), {"ac_out_buffer_size": size})(ours, site.map)
+    chat.set_terminator(b"\n")
+    return chat
+
+
+def elapsed_by(pushes: Callable[[], None]) -> float:
+    began = time.process_time()
+    pushes()
+    return time.process_time() - began
+
+
+@pytest.mark.parametrize("size", [512, 65536, 1 << 22])
+def test_pushes_to_a_peer_that_does_not_read_are_not_quadratic(site: Site, size: int) -> None:
+    ours, _ = site.pair()
+    chat = sized_chat(site, ours, size)
+    fill(ours)
+
+    def pushes() -> None:
+        for _ in range(200_000):
+            chat.push(b"0123456789")
+
+    assert elapsed_by(pushes) < 4  # it was 10 s where the buffer was large
+    assert sum(map(len, chat.producer_fifo)) == 2_000_000
+    assert all(type(piece) is bytes for piece in chat.producer_fifo)
+
+
+def test_many_small_sends_to_a_peer_that_does_not_read_are_not_quadratic(site: Site) -> None:
+    ours, _ = site.pair()
+    channel = site.asyncore.dispatcher_with_send(ours, site.map)
+    fill(ours)
+
+    def sends() -> None:
+        for _ in range(100_000):
+            channel.send(b"x" * 100)
+
+    assert elapsed_by(sends) < 5  # the standard library's copied 500 GB
+    assert len(channel.out_buffer) == 10_000_000
+
+
+@pytest.mark.parametrize("size", [1000, 1 << 30])
+def test_one_large_push_is_not_copied_for_each_send(site: Site, size: int) -> None:
+    whole = os.urandom(1 << 20) * 16
+    ours, peer = site.pair()
+    chat = sized_chat(site, ours, size)
+    got = io.BytesIO()
+    reader = threading.Thread(target=lambda: got.write(receive_exactly(peer, len(whole))))
+    reader.start()
+    chat.push_with_producer(whole)
+    site.run_until(lambda: not chat.producer_fifo)
+    reader.join(PATIENCE)
+    assert got.getvalue() == whole

@@ -19,7 +19,7 @@ import pytest
 
 import fastcore
 
-SWITCHES = ("FASTCORE_ENGINE", "FASTCORE_POLLER")
+SWITCHES = ("FASTCORE_ENGINE", "FASTCORE_POLLER", "FASTCORE_INTEREST")
 
 
 def python(folder: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -217,7 +217,7 @@ def test_timers_from_many_threads_run_once_or_not_at_all(site: Site) -> None:
             handle = loop.call_later(0 if call % 3 else 3600, ran.append, (number, call))
             if call % 3 == 0:
                 handles.append(handle)
-                assert handle.when is not None
+                assert handle.when() is not None
                 handle.cancel()
                 repr(handle)
 
@@ -230,7 +230,7 @@ def test_timers_from_many_threads_run_once_or_not_at_all(site: Site) -> None:
         in_turn(loop)
         assert loop.stats()["timers"] == 1  # what keeps it running
     assert sorted(ran) == expected
-    assert all(handle.cancelled for handle in handles)
+    assert all(handle.cancelled() for handle in handles)
 
 
 def test_who_only_looks_disturbs_nobody(site: Site) -> None:

@@ -209,6 +209,42 @@ def test_a_changed_attribute_of_an_idle_channel_is_noticed(
     assert time.monotonic() - started < PATIENCE / 2
 
 
+def test_who_changes_the_answers_of_others_is_followed_by_a_question_to_all(
+    site: Site, crowd: list[tuple[Any, socket.socket]]
+) -> None:
+    """The loop learns that of a class, whatever others did meanwhile that change nothing."""
+
+    class Relay(site.recorder()):  # type: ignore[misc]
+        def handle_read(self) -> None:
+            self.recv(10)
+            self.other.wants_write = True
+
+    ours, peer = site.pair()
+    relay = Relay(ours, site.map)
+    busy, busy_peer = crowd[0]
+    for other, _ in crowd[1:]:
+        busy_peer.send(b"x")
+        site.turn(timeout=PATIENCE)
+        relay.other = other
+        peer.send(b"x")
+        site.turn(timeout=PATIENCE)
+        site.turn(timeout=PATIENCE)  # it waits no longer than until all may be asked
+        assert "write" in other.names
+        other.wants_write = False
+    assert len(busy.events) == len(crowd) - 1
+
+
+def test_a_timer_changes_the_answer_of_an_idle_channel(
+    site: Site, crowd: list[tuple[Any, socket.socket]]
+) -> None:
+    for other, _ in crowd:
+        site.loop.call_soon(setattr, other, "wants_write", True)
+        site.turn()
+        site.turn(timeout=PATIENCE)
+        assert "write" in other.names
+        other.wants_write = False
+
+
 def test_a_change_is_noticed_while_others_are_busy(
     site: Site, crowd: list[tuple[Any, socket.socket]]
 ) -> None:

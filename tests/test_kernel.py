@@ -249,8 +249,11 @@ def test_close_gives_all_back_and_it_may_be_used_again(bench: Bench) -> None:
 
 @needs_fork
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_child_watches_with_a_set_of_its_own(bench: Bench) -> None:
+@pytest.mark.parametrize("spare", [0, 2])
+def test_a_child_watches_with_a_set_of_its_own(bench: Bench, spare: int) -> None:
+    """It may give the number of a closed socket to its wake-ups, or to its set."""
     left, right = bench.pair()
+    lower = [os.dup(0) for _ in range(spare)]
     gone, _ = bench.pair()
     one, lost = bench.watched(left, READ), bench.watched(gone, READ)
     bench.wait()
@@ -258,13 +261,17 @@ def test_a_child_watches_with_a_set_of_its_own(bench: Bench) -> None:
     if child == 0:
         try:
             gone.close()
+            for number in lower:
+                os.close(number)
             right.send(b"x")
-            bench.kernel.after_fork()  # and it may give the number to a descriptor of its own
+            bench.kernel.after_fork()
             seen = bench.wait(PATIENCE)
             os._exit(0 if seen == {one: READ, lost: INVALID} else 1)
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    for number in lower:
+        os.close(number)
     assert bench.wait(PATIENCE) == {one: READ}
     assert left.recv(2) == b"x"
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from loop_channels import reader
+from support import Site
 
 
 @pytest.fixture
@@ -257,6 +258,22 @@ def test_an_unknown_poller_in_the_environment_is_refused(
 def test_an_unknown_interest_is_refused(fast: Any) -> None:
     with pytest.raises(ValueError, match="lazy"):
         fast.Loop(interest="lazy")
+
+
+def test_the_environment_chooses_the_interest(fast: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTCORE_INTEREST", "strict")
+    with Site(fast) as site:
+        channels = [site.recorder()(site.pair()[0], site.map) for _ in range(20)]
+        with fast.Loop(map=site.map) as loop:
+            for channel in channels:
+                channel.writable = lambda: False
+            sweeps = loop.stats()["sweeps"]
+            for _ in range(3):
+                loop.run_once(0)
+            assert loop.stats()["sweeps"] == sweeps + 3
+    monkeypatch.setenv("FASTCORE_INTEREST", "lazy")
+    with pytest.raises(ValueError, match="FASTCORE_INTEREST='lazy'"):
+        fast.Loop()
 
 
 def test_a_callback_must_be_callable(loop: Any) -> None:

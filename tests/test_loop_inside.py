@@ -212,7 +212,7 @@ def test_next_deadline(fast: Any, loop: Any) -> None:
     assert loop.next_deadline() is None
     loop.call_at(loop.time() + 100, print)
     sooner = loop.call_at(loop.time() + 50, print)
-    assert loop.next_deadline() == sooner.when
+    assert loop.next_deadline() == sooner.when()
     sooner.cancel()
     assert loop.next_deadline() > loop.time() + 90
     loop.call_soon(int)

@@ -75,9 +75,20 @@ def test_no_timer_runs_before_its_time(loop: Any) -> None:
 def test_a_handle_knows_its_time(loop: Any) -> None:
     before = loop.time()
     handle = loop.call_later(5, print)
-    assert before + 5 <= handle.when <= loop.time() + 5
-    assert loop.call_at(before + 7, print).when == before + 7
-    assert loop.call_soon(print, end="") if False else loop.call_soon(int).when is None
+    assert before + 5 <= handle.when() <= loop.time() + 5
+    assert loop.call_at(before + 7, print).when() == before + 7
+    assert loop.call_soon(int).when() is None
+
+
+def test_a_handle_knows_whether_it_was_cancelled(fast: Any, loop: Any) -> None:
+    ran, kept, beat = loop.call_soon(int), loop.call_later(60, int), loop.call_every(60, int)
+    assert all(isinstance(handle, fast.package.Handle) for handle in (ran, kept, beat))
+    loop.run_once(0)
+    for handle in (ran, kept, beat):
+        assert handle.cancelled() is False
+        handle.cancel()
+    # As with asyncio's: what has run was not cancelled.
+    assert [handle.cancelled() for handle in (ran, kept, beat)] == [False, True, True]
 
 
 @pytest.mark.parametrize("delay", [0, -1, -math.inf])
@@ -110,7 +121,7 @@ def test_a_cancelled_callback_does_not_run(loop: Any) -> None:
     ]
     for handle in handles:
         handle.cancel()
-        assert handle.cancelled
+        assert handle.cancelled()
     loop.run_once(0)
     loop.run_once(0.01)
     assert loop.stats()["timers"] == loop.stats()["callbacks"] == 0
@@ -183,7 +194,7 @@ def test_cancelled_timers_do_not_pile_up(fast: Any, loop: Any) -> None:
     # Each timer that stays behind would be two objects at least.
     assert most < 5_000
     assert loop.stats()["timers"] == 1
-    assert loop.next_deadline() == kept.when
+    assert loop.next_deadline() == kept.when()
 
 
 def test_timers_survive_the_removal_of_cancelled_ones(loop: Any) -> None:
@@ -204,12 +215,12 @@ def test_beats_do_not_drift(loop: Any) -> None:
     """However late a beat comes, the next one is where it was laid."""
     interval = 0.005
     first = loop.call_every(interval, int)
-    laid = first.when
+    laid = first.when()
     first.cancel()
     times: list[float] = []
 
     def beat() -> None:
-        times.append(handle.when)  # the next beat
+        times.append(handle.when())  # the next beat
         end = loop.time() + 0.001
         while loop.time() < end:
             pass  # a callback that takes its time
@@ -217,7 +228,7 @@ def test_beats_do_not_drift(loop: Any) -> None:
             handle.cancel()
 
     handle = loop.call_every(interval, beat)
-    start = handle.when
+    start = handle.when()
     assert start >= laid
     loop.run()
     for when in times:
@@ -229,15 +240,15 @@ def test_missed_beats_are_left_out(loop: Any) -> None:
     interval = 0.01
     ran: list[float] = []
     handle = loop.call_every(interval, lambda: ran.append(loop.time()))
-    start = handle.when
+    start = handle.when()
     end = start + 5.5 * interval
     while loop.time() < end:
         pass  # the loop is kept from running for five beats
     loop.run_once(0)
     loop.run_once(0)
     assert len(ran) == 1
-    assert handle.when > ran[0]
-    beats = (handle.when - start) / interval
+    assert handle.when() > ran[0]
+    beats = (handle.when() - start) / interval
     assert abs(beats - round(beats)) < 1e-3
     handle.cancel()
 

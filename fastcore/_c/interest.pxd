@@ -3,10 +3,12 @@
 cimport cython
 
 from .kernel cimport Kernel, Watched, identity, monotonic
+from .sweeps cimport Sweeps
+from .table cimport Table
 
 cdef size_t NOBODY
-cdef Py_ssize_t SWEEP_ALWAYS
-cdef double SWEEP_SHARE, SWEEP_PAUSE
+cdef Py_ssize_t SWEEP_ALWAYS, LATELY
+cdef int PERIODS
 
 
 @cython.final
@@ -14,8 +16,6 @@ cdef double SWEEP_SHARE, SWEEP_PAUSE
 cdef class Registration(Watched):
     cdef object key
     cdef size_t identity
-    cdef bint dirty
-    cdef bint paused
 
 
 @cython.final
@@ -25,12 +25,14 @@ cdef class Interest:
     cdef object look_up
     cdef Kernel kernel
     cdef bint strict
-    cdef dict registrations
+    cdef Table registrations
     cdef list dirty
-    cdef long long sweeps
-    cdef bint sweep_wanted
-    cdef double sweep_due
-    cdef double sweep_began
+    cdef Sweeps sweeps
+    cdef bint learning
+    cdef int period
+    cdef list _recent
+    cdef list _before
+    cdef bint _postponed
 
     @cython.locals(registration=Registration)
     cpdef attach(self, key, channel)
@@ -50,13 +52,14 @@ cdef class Interest:
     @cython.locals(known=Registration, registration=Registration)
     cdef reconcile(self)
 
-    @cython.locals(now=double)
+    @cython.locals(size=Py_ssize_t, now=double, asked=list)
     cdef list next_to_ask(self)
     cdef list take_dirty(self)
-    cdef list take_all(self)
-    @cython.locals(now=double)
-    cdef end_sweep(self)
-    cdef double next_sweep(self) except? -1
+    cdef list begin_sweep(self, double now)
+    cdef list _all(self)
+    cdef note_event(self, Registration registration)
+    @cython.locals(registration=Registration)
+    cdef _add_recent(self, list asked)
 
     cdef set_aside(self, Registration registration, channel)
     cdef tell(self, Registration registration)

@@ -355,7 +355,7 @@ cdef class Kernel:
             number = kind.set(made, <poller_fd> <Py_ssize_t> receiver, token, 0, POLLER_READ)
             if number:
                 raise OSError(number, os.strerror(number))
-            own = [sock.fileno() for sock in self._pair]
+            own = [kind.fileno(made), *[sock.fileno() for sock in self._pair]]
             for one in list(self._watched):
                 if one is not None:
                     self._watch_again(made, <Watched> one, (<Watched> one).fd in own)

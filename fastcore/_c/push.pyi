@@ -1,7 +1,8 @@
 """The types of push.pyx; stubtest compares them with what is built."""
 
+from collections.abc import Callable
 from typing import Any
 
 from .sockets import GONE as GONE
 
-def push_short(chat: Any, data: Any) -> bool: ...
+def push_short(chat: Any, data: Any, test: Callable[[Any], bool]) -> bool | None: ...

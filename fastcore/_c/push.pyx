@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_GET_SIZE
 
 from collections import deque
 
-from .sockets import GONE, transmit
+from .sockets import GONE, transmit_plainly
 
 
 cdef extern from *:
@@ -30,52 +30,67 @@ cdef extern from *:
     bint push_is_method(object, object, object)
 
 
-# The class, in its last known version, whose pushes come to a send() of the socket, and its methods:
-# in one tuple, in a list, since several threads may replace it.
-cdef list _plain = [(None, 0, None, None)]
+# The class that was met last, its version, and its methods where its pushes come to a send() of the
+# socket, else None: in one tuple, in a list, since several threads may replace it.
+cdef list _known = [(None, 0, None, None)]
 
 
-cdef bint _sends_plainly(chat) except -1:
+cdef bint _sends_plainly(chat, test) except -1:
     """Whether a push comes to nothing but a send() of the socket, in the class and the instance."""
     cdef type kind = type(chat)
     cdef unsigned int version = push_type_version(kind)
-    known, known_version, send, initiate_send = <tuple> _plain[0]
+    known, known_version, send, initiate_send = <tuple> _known[0]
     if kind is not known or version != <unsigned int> known_version or version == 0:
-        if not chat._fastcore_sends_plainly():
-            return False
-        send, initiate_send = kind.send, kind.initiate_send
-        _plain[0] = kind, version, send, initiate_send
-    return push_is_method(chat.send, chat, send) and push_is_method(
-        chat.initiate_send, chat, initiate_send
+        send = initiate_send = None
+        if test(kind):
+            send, initiate_send = kind.send, kind.initiate_send
+        _known[0] = kind, version, send, initiate_send
+    return (
+        send is not None
+        and push_is_method(chat.send, chat, send)
+        and push_is_method(chat.initiate_send, chat, initiate_send)
     )
 
 
 @cython.binding(False)
 @cython.embedsignature(True)  # for stubtest, since there is no binding
 @cython.embedsignature.format("clinic")
-def push_short(chat, data):
-    """Push `data` where that comes to one send(); say whether it did."""
+def push_short(chat, data, test):
+    """Push `data` where that comes to one send(), which takes some of it, or fails.
+
+    `test(kind)` tells whether the pushes of a class come to that.  Returns whether something is
+    left to send, and None where nothing was done.
+    """
     if type(data) is not bytes:
-        return False
+        return None
     fifo = chat.producer_fifo
     if (
         fifo
         or type(fifo) is not deque
         or not 0 < PyBytes_GET_SIZE(data) <= chat.ac_out_buffer_size
+        or not _sends_plainly(chat, test)
         or not chat.connected
-        or not _sends_plainly(chat)
     ):
-        return False
+        return None
     try:
-        sent = transmit(chat.socket, data)
+        sock = chat.socket
+    except Exception:
+        return None  # with the data where it belongs, it is raised once more
+    try:
+        sent = transmit_plainly(sock, data)
     except OSError:
         fifo.append(data)
         chat.handle_error()
-        return True
+        return False
+    except BaseException:  # what a signal handler raised, while a blocking socket was sending
+        fifo.append(data)
+        raise
+    if sent is None:
+        return None
     if sent is GONE:
         fifo.append(data)
         chat.handle_close()
     elif sent < PyBytes_GET_SIZE(data):
         fifo.append(data[sent:])
-        chat._fastcore_touch()
-    return True
+        return True
+    return False

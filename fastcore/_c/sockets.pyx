@@ -32,6 +32,7 @@ cdef extern from "poller.h" nogil:
 cdef extern from "platform.h" nogil:
     Py_ssize_t platform_recv(poller_fd, char *, size_t) noexcept
     Py_ssize_t platform_send(poller_fd, const char *, size_t) noexcept
+    bint platform_is_blocking(poller_fd) noexcept
     int PLATFORM_NEVER_BLOCKS
 
 
@@ -161,17 +162,9 @@ def transmit(sock, data):
 
     Raises OSError for what is neither a disconnect nor a lack of room.
     """
-    cdef Py_ssize_t sent
-    if type(data) is bytes and _is_plain(sock):
-        sent = platform_send(
-            socket_descriptor(<PyObject *> sock), PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
-        )
-        if sent >= 0:
-            return sent
-        if errno != _wouldblock:
-            if errno in _disconnected:
-                return GONE
-            PyErr_SetFromErrno(OSError)
+    sent = _transmit_plainly(sock, data)
+    if sent is not None:
+        return sent
     try:
         return sock.send(data)
     except OSError as error:
@@ -180,3 +173,40 @@ def transmit(sock, data):
         if error.errno not in _disconnected:
             raise
     return GONE
+
+
+@cython.binding(False)
+@cython.embedsignature(True)  # for stubtest, since there is no binding
+@cython.embedsignature.format("clinic")
+def transmit_plainly(sock, data):
+    """Do so where `data` is bytes, the socket a plain one, and there is room; None else.
+
+    Nobody else's code runs in it, and where it returns None nothing was sent.
+    """
+    return _transmit_plainly(sock, data)
+
+
+cdef object _transmit_plainly(sock, data):
+    cdef Py_ssize_t sent
+    cdef poller_fd fd
+    if type(data) is not bytes or not _is_plain(sock):
+        return None
+    fd = socket_descriptor(<PyObject *> sock)
+    sent = platform_send(fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    if sent == PyBytes_GET_SIZE(data):
+        return sent
+    if sent >= 0:
+        return _transmit_rest(sock, data, sent) if platform_is_blocking(fd) else sent
+    if errno == _wouldblock:
+        return None
+    if errno in _disconnected:
+        return GONE
+    PyErr_SetFromErrno(OSError)
+
+
+cdef object _transmit_rest(sock, data, sent):
+    """Have a socket that blocks take the rest, as one send() would; return how many of all."""
+    try:
+        return sent + sock.send(data[sent:])
+    except OSError:
+        return sent  # the next call meets it

@@ -10,14 +10,14 @@ cdef Py_ssize_t _CANCELLED_KEPT
 
 @cython.final
 cdef class Handle:
-    cdef Timers timers
-    cdef double time
-    cdef double interval
-    cdef object callback
-    cdef tuple args
-    cdef readonly bint cancelled
-    cdef bint scheduled
-    cdef long long number
+    cdef Timers _timers
+    cdef double _time
+    cdef double _interval
+    cdef object _callback
+    cdef tuple _args
+    cdef bint _cancelled
+    cdef bint _scheduled
+    cdef long long _number
 
 
 @cython.locals(handle=Handle, other=Handle, parent=Py_ssize_t)

@@ -10,7 +10,15 @@ import socket
 from errno import EBADF
 from typing import Any
 
-from .._calls import UNKNOWN, ask, tell_closed, tell_readable, tell_urgent, tell_writable
+from .._calls import (
+    UNKNOWN,
+    ask,
+    find_socket,
+    tell_closed,
+    tell_readable,
+    tell_urgent,
+    tell_writable,
+)
 from .._codes import (
     DISCONNECTED,
     EXHAUSTED,
@@ -93,13 +101,15 @@ class Dispatch:
         """Do so for these."""
         if not asked:
             return False
-        interest = self._interest
+        interest, changes = self._interest, self._kernel.changes
         self._ask(asked, True)
         if interest.dirty:  # entries of the map that others replaced
             self._ask(interest.take_dirty(), True)
-        if interest.sweep_began > 0:
-            interest.end_sweep()
-        return bool(self._writers) and self._write_now()
+        if interest.sweeps.began > 0:
+            interest.sweeps.end(changes != self._kernel.changes)
+        if self._writers:
+            return self._write_now()
+        return False
 
     def _ask(self, asked: list[Registration], eager: bool) -> None:
         """Ask channels what they want, and tell the kernel.
@@ -110,6 +120,7 @@ class Dispatch:
         plain, look_up = interest.plain, interest.look_up
         try:
             for registration in asked:
+                announced = registration.dirty
                 registration.dirty = False
                 key = registration.key
                 channel = plain.get(key) if plain is not None else look_up(key)
@@ -121,6 +132,8 @@ class Dispatch:
                     registration.want = want
                 elif want != UNKNOWN and registration.identity != NOBODY:
                     # Else it could not answer, or its answer has closed it.
+                    if not announced and want != registration.want:
+                        interest.sweeps.caught = True
                     registration.want = want
                     if eager and want & WRITE & ~registration.registered and registration.fd >= 0:
                         self._writers.append(registration)
@@ -174,6 +187,7 @@ class Dispatch:
         """
         interest = self._interest
         plain, look_up = interest.plain, interest.look_up
+        learning, kind = interest.learning, None
         outer_fired, outer_serving = self._fired, self._serving
         self._fired = fired
         try:
@@ -186,6 +200,12 @@ class Dispatch:
                 channel = plain.get(key) if plain is not None else look_up(key)
                 if identity(channel) != registration.identity:
                     continue
+                if learning:
+                    if registration.period != interest.period:
+                        interest.note_event(registration)
+                    if type(channel) is not kind:
+                        kind = type(channel)
+                        interest.sweeps.note(kind)
                 if registration.fired == READ:
                     if registration.want & READ:
                         tell_readable(channel, self)
@@ -239,9 +259,9 @@ class Dispatch:
         if start < self._look_due:
             return
         interest = self._interest
-        for registration in list(interest.registrations.values()):
+        for registration in interest.registrations.to_list():
             channel = interest.look_up(registration.key)
-            sock = getattr(channel, "socket", None)
+            sock = find_socket(channel)
             if type(sock) is not _socket_class or sock.fileno() >= 0:
                 continue
             if registration.paused or identity(channel) != registration.identity:

@@ -24,9 +24,6 @@ from .timers import SOON, Handle, Timers
 QUIET = 0.1
 LOOK_EVERY = 256
 
-# A wait for the next sweep takes this many seconds at least: a shorter one costs epoll a timer.
-SHORTEST_WAIT = 0.001
-
 # How long a thread waits for its turn where another one is in the loop, in seconds.
 STEP_ASIDE = 0.01
 
@@ -102,6 +99,8 @@ class Engine:
         if nested:
             self._stopping = False  # that is about the outer one
         turns = 0
+        if self._interest.learning:
+            self._interest.sweeps.note(Engine)  # for all that ran outside
         try:
             while turns < count and self._turn(timeout, turns == 0 or count < inf):
                 turns += 1
@@ -147,13 +146,17 @@ class Engine:
 
     def _wait(self, timeout: float, at_once: bool) -> list[Any]:
         """Wait until something happens, at most until the timeout, a timer or a sweep is due."""
+        # What another thread has asked for meanwhile has woken the kernel.
         timers = self._timers
-        if at_once or self._stopping or timers.ready or self._guard.asked:
+        if at_once or timers.ready or self._stopping:
             return self._kernel.wait(0.0)
-        if timers.heap or self._interest.sweep_wanted:
+        if timers.heap or self._interest.sweeps.suspects:
             return self._wait_for_what_is_due(timeout)
         fired = self._kernel.wait(QUIET if timeout > QUIET else timeout)
-        if fired or timeout <= QUIET or self._kernel.woken:
+        if fired or self._kernel.woken:
+            return fired
+        if timeout <= QUIET:
+            self._interest.sweeps.hasten()
             return fired
         self._dispatch.look_for_closed()
         if self._interest.dirty:
@@ -164,19 +167,19 @@ class Engine:
         now = monotonic()
         deadline = now + timeout
         while True:
-            sweep = max(self._interest.next_sweep(), now + SHORTEST_WAIT)
+            sweep = max(self._interest.sweeps.next_due(), now)
             due = min(deadline, self._timers.first_due(), sweep)
             fired = self._kernel.wait(max(0.0, due - now))
-            if fired or self._kernel.woken or self._timers.ready or self._guard.asked:
+            if fired or self._kernel.woken or self._timers.ready:
                 return fired
             now = monotonic()
             if self._timers.next_due <= now:
                 return fired
-            if now >= sweep or (sweep != inf and now >= deadline):
-                self._interest.sweep_began = now
-                if self._dispatch.ask_and_write(self._interest.take_all()):
+            if now >= sweep:
+                if self._dispatch.ask_and_write(self._interest.begin_sweep(now)):
                     return self._kernel.wait(0.0)
             elif now >= deadline:
+                self._interest.sweeps.hasten()
                 return fired
 
     # -- channels ------------------------------------------------------------------------------
@@ -293,13 +296,15 @@ class Engine:
                 return  # a nested loop called them
             handle = ready.popleft()
             # Taken before the question: a signal handler may cancel it in between.
-            callback, args = handle.callback, handle.args
-            if handle.cancelled or callback is None:
+            callback, args = handle._callback, handle._args
+            if handle._cancelled or callback is None:
                 continue
-            if handle.interval > 0:
+            if handle._interval > 0:
                 self._timers.schedule_next_beat(handle)
             else:
-                handle.callback = None
+                handle._callback = None
+            if self._interest.learning:
+                self._interest.sweeps.note(type(callback))
             try:
                 callback(*args)
             except self._passed_through:
@@ -322,7 +327,7 @@ class Engine:
             try:
                 if self._interest.dirty:
                     return monotonic()
-                deadline = min(self._timers.first_due(), self._interest.next_sweep())
+                deadline = min(self._timers.first_due(), self._interest.sweeps.next_due())
             finally:
                 self._guard.leave()
         return None if deadline == inf else deadline
@@ -371,7 +376,7 @@ class Engine:
             "poller": self.poller,
             "turns": self._turns,
             "events": self._events,
-            "sweeps": self._interest.sweeps,
+            "sweeps": self._interest.sweeps.count,
             "interest_changes": self._kernel.changes,
             "channels": len(self._interest.registrations),
             "timers": self._timers.count(),

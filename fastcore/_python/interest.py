@@ -1,39 +1,43 @@
 """Interest: what the channels of a map want, what the kernel was told of it, who is asked when.
 
 Interest is remembered.  A channel is asked again where its answer may have changed: those that are
-dirty (their handler ran, they are new, one of their methods was called) before the next wait, and
-all others in sweeps, which take a bounded share of the time.  Knows the map and the kernel; asking
-itself and what exceptions mean is the engine's business.
+dirty (their handler ran, they are new, one of their methods was called) before the next wait, all
+others in sweeps (sweeps.py says when), and between these those with an event lately.  Knows the map
+and the kernel; asking itself and what exceptions mean is the engine's business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
 from operator import index
 from typing import Any
 
 from .._codes import NOBODY
 from .kernel import LARGEST, Kernel, Watched, identity, monotonic
+from .sweeps import Sweeps
+from .table import Table
 
-# A sweep may take one part in SWEEP_SHARE of the time, and comes after a pause (in seconds);
 # SWEEP_ALWAYS channels and fewer are swept on every turn.
-SWEEP_SHARE = 20
-SWEEP_PAUSE = 0.001
 SWEEP_ALWAYS = 16
+
+# So many channels with an event end a period: "lately" is this one and the one before.
+LATELY = 16
+PERIODS = 250  # until their numbers begin again
 
 
 class Registration(Watched):
     """One entry of the map as it was last seen.
 
     It does not hold the channel: `identity` says which object stood in the map under `key`, NOBODY
-    once the entry is dropped.  `dirty`: it will be asked; `paused`: it takes no part for now.
+    once the entry is dropped.  `dirty`: it will be asked; `paused`: it takes no part for now;
+    `period`: when it had its last event.
     """
 
-    __slots__ = ("dirty", "identity", "key", "paused")
+    __slots__ = ("dirty", "identity", "key", "paused", "period")
 
     key: Any
     identity: int
+    period: int
     dirty: bool
     paused: bool
 
@@ -47,12 +51,14 @@ class Interest:
         self.plain: dict[Any, Any] | None = map if type(map) is dict else None  # the quick way
         self.kernel: Kernel = kernel
         self.strict: bool = strict
-        self.registrations: dict[Any, Registration] = {}
+        self.registrations: Table = Table()  # of Registration, by the keys of the map
         self.dirty: list[Registration] = []
-        self.sweeps: int = 0
-        self.sweep_wanted: bool = False  # an answer may have changed since the last one
-        self.sweep_due: float = 0.0
-        self.sweep_began: float = 0.0  # 0: that is not measured
+        self.sweeps: Sweeps = Sweeps()
+        self.learning: bool = False  # there are so many that not all are asked on every turn
+        self.period: int = 1
+        self._recent: list[Registration] = []  # with an event in this period
+        self._before: list[Registration] = []  # or in the one before
+        self._postponed = False  # the sweep that is due
 
     # -- what becomes of an entry ------------------------------------------------------------
 
@@ -64,7 +70,7 @@ class Interest:
         registration = Registration.__new__(Registration)
         registration.key = key
         registration.fd = key if type(key) is int and 0 <= key <= LARGEST else -1
-        registration.want = registration.registered = registration.fired = 0
+        registration.want = registration.registered = registration.fired = registration.period = 0
         registration.identity = identity(channel)
         registration.dirty = registration.paused = False
         self.registrations[key] = registration
@@ -113,9 +119,10 @@ class Interest:
 
     def drop_all(self) -> None:
         """Forget all entries."""
-        for registration in list(self.registrations.values()):
+        for registration in self.registrations.to_list():
             self.drop(registration)
         self.dirty.clear()
+        self._recent, self._before = [], []
 
     def forget_dropped(self) -> None:
         """Keep nothing of what went while nobody drives the loop."""
@@ -134,7 +141,7 @@ class Interest:
             if known is None or known.identity != identity(channel):
                 self.attach(key, channel)
         if len(self.registrations) != len(self.map):
-            for registration in list(self.registrations.values()):
+            for registration in self.registrations.to_list():
                 if registration.key not in self.map:
                     self.drop(registration)
 
@@ -142,13 +149,31 @@ class Interest:
 
     def next_to_ask(self) -> list[Registration]:
         """Return those that are asked before the next wait: the dirty ones, or in a sweep all."""
-        if len(self.map) > SWEEP_ALWAYS and not self.strict:
-            now = monotonic()
-            if now < self.sweep_due:
-                self.sweep_wanted = True
-                return self.take_dirty()
-            self.sweep_began = now
-        return self.take_all()
+        size = len(self.map)
+        if len(self.registrations) != size:
+            self.reconcile()
+        if size <= SWEEP_ALWAYS or self.strict:
+            if self.learning:
+                self.learning = False
+                self.sweeps.forget()
+            self.sweeps.count += 1
+            return self._all()
+        self.learning = True
+        if len(self._recent) >= LATELY:
+            self.period = self.period % PERIODS + 1
+            self._before, self._recent = self._recent, []
+        now = monotonic()
+        if self.sweeps.is_due(now):
+            # First those with an event lately: what a thread has answered is for one of them.
+            self._postponed = self.sweeps.suspects and not self._postponed
+            if not self._postponed:
+                return self.begin_sweep(now)
+        asked = self.dirty
+        if asked or self.sweeps.suspects:
+            self.dirty = []
+            if self.sweeps.suspects:
+                self._add_recent(asked)
+        return asked
 
     def take_dirty(self) -> list[Registration]:
         """Return those that are dirty, and begin to note new ones."""
@@ -159,25 +184,32 @@ class Interest:
             self.dirty = []
         return asked
 
-    def take_all(self) -> list[Registration]:
-        """Begin a sweep: return all, and begin to note those that are dirty."""
+    def begin_sweep(self, now: float) -> list[Registration]:
+        """Return all, and begin to note those that are dirty."""
         if len(self.registrations) != len(self.map):
             self.reconcile()
+        self._postponed = False
+        self.sweeps.begin(now)
+        return self._all()
+
+    def _all(self) -> list[Registration]:
         if self.dirty:
             self.dirty = []
-        self.sweep_wanted = False
-        self.sweeps += 1
-        return list(self.registrations.values())
+        return self.registrations.to_list()
 
-    def end_sweep(self) -> None:
-        """Note what it took, and so when the next one is due."""
-        now = monotonic()
-        self.sweep_due = now + max((now - self.sweep_began) * SWEEP_SHARE, SWEEP_PAUSE)
-        self.sweep_began = 0.0
+    def note_event(self, registration: Registration) -> None:
+        """Note that it had an event in this period."""
+        registration.period = self.period
+        self._recent.append(registration)
 
-    def next_sweep(self) -> float:
-        """Return the time at which a sweep is due, inf where there is nothing to sweep for."""
-        return self.sweep_due if self.sweep_wanted and self.registrations else inf
+    def _add_recent(self, asked: list[Registration]) -> None:
+        """Have those asked as well that had an event lately: the answers of threads and relays."""
+        for registration in self._before:
+            if registration.period != self.period and not registration.dirty:
+                asked.append(registration)
+        for registration in self._recent:
+            if not registration.dirty:
+                asked.append(registration)
 
     def set_aside(self, registration: Registration, channel: Any) -> None:
         """Let one take no part that is paused, or in whose place `channel` stands in the map."""

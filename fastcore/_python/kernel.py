@@ -239,7 +239,7 @@ class Kernel:
         poller = self._kind()
         try:
             poller.set(wakeup.receiver, 0, READ)
-            own = (wakeup.receiver, wakeup.sender)
+            own = (poller.fileno(), wakeup.receiver, wakeup.sender)
             for one in list(self._watched.values()):
                 self._watch_again(poller, one, one.fd in own)
         except BaseException:

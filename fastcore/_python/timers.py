@@ -21,20 +21,17 @@ _CANCELLED_KEPT = 64
 
 
 class Handle:
-    """A callback that was asked for: `cancel()` forgets it, `when` is its loop time in seconds.
-
-    `when` is None for a callback that runs as soon as possible.
-    """
+    """A callback that was asked for, now or at a time; what a loop's call_...() methods return."""
 
     __slots__ = (
-        "args",
-        "callback",
-        "cancelled",
-        "interval",
-        "number",
-        "scheduled",
-        "time",
-        "timers",
+        "_args",
+        "_callback",
+        "_cancelled",
+        "_interval",
+        "_number",
+        "_scheduled",
+        "_time",
+        "_timers",
     )
 
     def __init__(
@@ -45,31 +42,34 @@ class Handle:
         callback: Callable[..., Any],
         args: tuple[Any, ...],
     ) -> None:
-        self.timers: Timers = timers
-        self.time: float = time
-        self.interval: float = interval  # 0: it runs once
-        self.callback: Callable[..., Any] | None = callback
-        self.args: tuple[Any, ...] = args
-        self.cancelled: bool = False
-        self.scheduled: bool = False  # it stands in the heap
-        self.number: int = 0  # timers of one moment run in the order in which they were asked for
+        self._timers: Timers = timers
+        self._time: float = time
+        self._interval: float = interval  # 0: it runs once
+        self._callback: Callable[..., Any] | None = callback
+        self._args: tuple[Any, ...] = args
+        self._cancelled: bool = False
+        self._scheduled: bool = False  # it stands in the heap
+        self._number: int = 0  # timers of one moment run in the order in which they were asked for
 
-    @property
     def when(self) -> float | None:
-        """The loop time at which it runs, in seconds."""
-        return None if self.time == SOON else self.time
+        """Return the loop time at which it runs, in seconds; None is as soon as possible."""
+        return None if self._time == SOON else self._time
+
+    def cancelled(self) -> bool:
+        """Return whether it was cancelled before it had run."""
+        return self._cancelled
 
     def cancel(self) -> None:
         """Forget the callback; does nothing where it has run or was cancelled before."""
-        if self.cancelled or self.callback is None:
+        if self._cancelled or self._callback is None:
             return
-        self.cancelled = True
-        self.timers.guard.do(self.timers.forget, self)
+        self._cancelled = True
+        self._timers.guard.do(self._timers.forget, self)
 
     def __repr__(self) -> str:
         # Not the callback: the loop's thread may be letting go of it.
-        state = "cancelled" if self.cancelled else "done" if self.callback is None else "pending"
-        return f"<Handle when={self.when} {state}>"
+        state = "cancelled" if self._cancelled else "done" if self._callback is None else "pending"
+        return f"<Handle when={self.when()} {state}>"
 
 
 # A heap of our own: typed, it costs the engine in C a third of heapq.  Two entries change places in
@@ -82,7 +82,9 @@ def _rise(heap: list[Handle], position: int) -> None:
     while position > 0:
         parent = (position - 1) >> 1
         other = heap[parent]
-        if other.time < handle.time or (other.time == handle.time and other.number < handle.number):
+        if other._time < handle._time or (
+            other._time == handle._time and other._number < handle._number
+        ):
             return
         heap[position], heap[parent] = other, handle
         position = parent
@@ -97,12 +99,14 @@ def _sink(heap: list[Handle], position: int) -> None:
         first = heap[child]
         if child + 1 < size:
             other = heap[child + 1]
-            if other.time < first.time or (
-                other.time == first.time and other.number < first.number
+            if other._time < first._time or (
+                other._time == first._time and other._number < first._number
             ):
                 first = other
                 child += 1
-        if handle.time < first.time or (handle.time == first.time and handle.number < first.number):
+        if handle._time < first._time or (
+            handle._time == first._time and handle._number < first._number
+        ):
             return
         heap[position], heap[child] = first, handle
         position = child
@@ -123,18 +127,18 @@ class Timers:
     def schedule(self, handle: Handle) -> None:
         """Have it called at its time."""
         self._count += 1
-        handle.number = self._count
-        handle.scheduled = True
+        handle._number = self._count
+        handle._scheduled = True
         self.heap.append(handle)
         _rise(self.heap, len(self.heap) - 1)
-        if handle.time < self.next_due:
-            self.next_due = handle.time
+        if handle._time < self.next_due:
+            self.next_due = handle._time
 
     def forget(self, handle: Handle) -> None:
         """Let go of what a cancelled one would have called."""
-        handle.callback = None
-        handle.args = ()
-        if not handle.scheduled:
+        handle._callback = None
+        handle._args = ()
+        if not handle._scheduled:
             return
         self.cancelled += 1
         if self.cancelled > _CANCELLED_KEPT and 2 * self.cancelled > len(self.heap):
@@ -143,7 +147,7 @@ class Timers:
     def _drop_cancelled(self) -> None:
         kept: list[Handle] = []
         for handle in self.heap:
-            if handle.callback is not None:
+            if handle._callback is not None:
                 kept.append(handle)
         self.heap[:] = kept
         for position in range(len(kept) // 2 - 1, -1, -1):
@@ -156,8 +160,8 @@ class Timers:
         self.next_due = inf
         while self.heap:
             handle = self.heap[0]
-            if handle.callback is not None:
-                self.next_due = handle.time
+            if handle._callback is not None:
+                self.next_due = handle._time
                 break
             self._remove_first()
             self.cancelled -= 1
@@ -170,7 +174,7 @@ class Timers:
             first = self.heap[0]
             self.heap[0] = last
             _sink(self.heap, 0)
-        first.scheduled = False
+        first._scheduled = False
         return first
 
     def collect_due(self) -> None:
@@ -182,9 +186,9 @@ class Timers:
     def schedule_next_beat(self, handle: Handle) -> None:
         """Have it called again; beats that were missed are left out."""
         now = monotonic()
-        handle.time += handle.interval
-        if handle.time <= now:
-            handle.time = now + handle.interval - (now - handle.time) % handle.interval
+        handle._time += handle._interval
+        if handle._time <= now:
+            handle._time = now + handle._interval - (now - handle._time) % handle._interval
         self.schedule(handle)
 
     def count(self) -> int:
@@ -194,7 +198,7 @@ class Timers:
     def clear(self) -> None:
         """Forget them all."""
         for handle in self.heap:
-            handle.scheduled = False
+            handle._scheduled = False
         self.heap.clear()
         self.ready.clear()
         self.cancelled = 0

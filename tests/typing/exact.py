@@ -43,8 +43,8 @@ def channels(channel: asyncore.dispatcher, chat: asynchat.async_chat) -> None:
 
 def loops(loop: fastcore.Loop, f: Any) -> None:
     assert_type(loop.call_soon(f), Handle)
-    assert_type(loop.call_later(1, f).when, float | None)
-    assert_type(loop.call_every(1, f).cancelled, bool)
+    assert_type(loop.call_later(1, f).when(), float | None)
+    assert_type(loop.call_every(1, f).cancelled(), bool)
     assert_type(loop.map, MutableMapping[int, Any])
     assert_type(loop.poller, str)
     assert_type(loop.running, bool)

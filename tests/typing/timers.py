@@ -10,7 +10,8 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import fastcore
-from fastcore.loop import ExitNow, Handle
+from fastcore import Handle
+from fastcore.loop import ExitNow
 
 
 class Recording(fastcore.Loop):
@@ -35,7 +36,8 @@ def in_a_loop_of_its_own() -> None:
         late = loop.call_later(60.0, names.append, "late")
         loop.call_at(loop.time() + 0.01, fail, 7)
         loop.call_soon_threadsafe(names.append, "soon")
-        if late.when is not None and late.when > loop.time():
+        due = late.when()
+        if due is not None and due > loop.time() and not late.cancelled():
             late.cancel()
         loop.add_signal_handler(signal.SIGINT, names.append, "signal")
         loop.remove_signal_handler(signal.SIGINT)
