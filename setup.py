@@ -27,7 +27,7 @@ from setuptools.command.build_ext import build_ext
 MODES = ("auto", "require", "skip")
 # The modules of the C engine: those that are the Python engine's too, and those that are not.
 SHARED = ("engine", "dispatch", "interest", "sweeps", "timers", "inbox")
-C_ALONE = ("kernel", "table", "sockets", "push")
+C_ALONE = ("kernel", "table", "heap", "sockets", "push")
 POLLERS = ("poller", "poller_epoll", "poller_kqueue", "poller_poll", "poller_select")
 # Where an installation without the extension says why: `python -m fastcore
 # info` shows it, because pip shows the output of successful builds to nobody.

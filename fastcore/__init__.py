@@ -15,8 +15,9 @@ from fastcore._version import __version__
 
 if TYPE_CHECKING:
     from fastcore import asynchat, asyncore
+    from fastcore._default import get_loop
     from fastcore._engine import name as engine, pollers
-    from fastcore.loop import Handle, Loop, get_loop
+    from fastcore.loop import Handle, Loop
 
 __all__ = [
     "Handle",
@@ -37,7 +38,7 @@ _LAZY = {
     "asynchat": ("fastcore.asynchat", None),
     "asyncore": ("fastcore.asyncore", None),
     "engine": ("fastcore._engine", "name"),
-    "get_loop": ("fastcore.loop", "get_loop"),
+    "get_loop": ("fastcore._default", "get_loop"),
     "pollers": ("fastcore._engine", "pollers"),
 }
 

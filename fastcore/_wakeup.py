@@ -7,6 +7,7 @@ means something else by now is neither read, nor written, nor closed.  Must not 
 
 from __future__ import annotations
 
+import _socket
 import os
 import socket
 
@@ -20,6 +21,9 @@ def file_behind(number: int) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+# In one piece: a signal handler may raise between the two sockets of the other one.
+_socketpair = getattr(_socket, "socketpair", socket.socketpair)
+
 # On Windows sockets are no files: there it is taken for granted that nobody closes them.
 _CAN_TELL = os.name != "nt"
 
@@ -28,7 +32,7 @@ class WakeUp:
     """A receiver, which a kernel watches, and a sender."""
 
     def __init__(self) -> None:
-        pair = socket.socketpair()
+        pair = _socketpair()
         self._receiver, self._sender = pair
         self._receiver.setblocking(False)
         self._sender.setblocking(False)

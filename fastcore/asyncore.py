@@ -931,10 +931,3 @@ if sys.platform != "win32":
             self.socket: Any = file_wrapper(fd)
             self._fileno = self.socket.fileno()
             self.add_channel()
-
-
-def _current_map() -> Any:
-    return socket_map
-
-
-_loop._default_map = _current_map

@@ -81,7 +81,7 @@ class Loop:
         map = {} if map is None else map
         poller = _default_poller() if poller is None else poller
         strict = chosen == "strict"
-        self._engine = Engine(map, poller, strict, self.passed_through, _reporter(self))
+        self._engine = Engine(map, poller, strict, self.passed_through, *_hooks(self))
         self._map = map
         self._signals: dict[int, Any] = {}
         with _making:
@@ -119,8 +119,9 @@ class Loop:
     def run_once(self, timeout: float | None = None) -> None:
         """Take one turn: wait at most `timeout` seconds (None: without limit), then dispatch.
 
-        A turn ends with the first events, timer, wake-up or signal.  Raises ValueError for a
-        negative timeout.
+        A turn ends with the first events, timer, wake-up or signal; where another thread is in the
+        loop, it goes by after at most 10 ms with nothing done.  Raises ValueError for a negative
+        timeout.
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be a number of seconds >= 0, not {timeout!r}")
@@ -231,6 +232,8 @@ class Loop:
         signal.signal(number, signal.SIG_DFL if previous is None else previous)
         if self.running:
             self.wakeup()
+        else:
+            self._tidy()
         return True
 
     # -- inside another loop -------------------------------------------------------------------
@@ -311,10 +314,14 @@ class Loop:
         try:
             self._engine.drive(mode, timeout, count)
         finally:
-            if not self._map:
-                self._release_if_idle()
-            if self in _kept and not self.running and not self._engine.has_pending():
-                self._let_go()
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Hold nothing, and be held by nothing, that nobody needs any more."""
+        if not self._map:
+            self._release_if_idle()
+        if self in _kept and not self.running and not self._engine.has_pending():
+            self._let_go()
 
     def _detach(self, fd: int) -> None:
         """Note that `map[fd]` is gone; before its descriptor is closed."""
@@ -336,8 +343,8 @@ class Loop:
             _kept.discard(self)
 
 
-def _reporter(loop: Loop) -> Callable[[BaseException, Any, str], None]:
-    """Return what brings an exception to the loop's exception_handler(), and does not hold it."""
+def _hooks(loop: Loop) -> tuple[Callable[[BaseException, Any, str], None], Callable[[], None]]:
+    """Return what an engine calls of its loop, which does not hold the loop."""
     reference = weakref.ref(loop)
 
     def report(error: BaseException, source: Any, message: str) -> None:
@@ -345,7 +352,12 @@ def _reporter(loop: Loop) -> Callable[[BaseException, Any, str], None]:
         if known is not None:
             known.exception_handler({"message": message, "exception": error, "source": source})
 
-    return report
+    def idle() -> None:
+        known = reference()
+        if known is not None:
+            known._tidy()
+
+    return report, idle
 
 
 def _set_wakeup_fd(number: int) -> int | None:
@@ -400,21 +412,8 @@ def _replace(known: Loop | None, map: Any) -> None:
     known.close()
 
 
-def _default_map() -> Any:
-    """Return the map of get_loop() without arguments; asyncore replaces this function."""
-    return _own_map
-
-
-_own_map: dict[int, Any] = {}
-
-
-def get_loop(map: MutableMapping[int, Any] | None = None) -> Loop:
-    """Return the loop behind `asyncore.loop(map=map)`, made where there is none.
-
-    Without a map: the loop of `asyncore.socket_map`.
-    """
-    if map is None:
-        map = _default_map()
+def get_loop(map: MutableMapping[int, Any]) -> Loop:
+    """Return the loop of a map, made where there is none."""
     return _loops.get(id(map)) or _make_loop(map)
 
 

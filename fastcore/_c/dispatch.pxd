@@ -50,6 +50,7 @@ cdef class Dispatch:
     cdef _serve(self, Registration registration, channel)
     cdef bint _is_current(self, Registration registration, channel) except -1
     @cython.locals(registration=Registration)
+    cdef begin_nested(self)
     cdef end_nested(self)
     @cython.locals(start=double, end=double, registration=Registration, interest=Interest)
     cdef look_for_closed(self)

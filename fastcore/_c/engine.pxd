@@ -10,6 +10,7 @@ from .timers cimport Handle, Timers
 
 cdef double QUIET, STEP_ASIDE, SOON
 cdef long long LOOK_EVERY
+cdef Py_ssize_t DEEPEST
 
 
 @cython.final
@@ -31,10 +32,17 @@ cdef class Engine:
     cdef long long _turns
     cdef long long _events
 
-    @cython.locals(nested=bint)
+    @cython.locals(drivers=dict, outer=Py_ssize_t)
     cpdef drive(self, Mode mode, double timeout, double count)
-    @cython.locals(outer_mode=Mode, outer_stops=bint, dispatch=Dispatch, turns=cython.longlong)
+    @cython.locals(drivers=dict)
+    cdef _end_driving(self, driver, Py_ssize_t outer)
+    @cython.locals(guard=Guard, patience=double, entered=bint)
+    cdef _drive_when_free(self, Mode mode, double timeout, double count, bint nested)
+    @cython.locals(
+        outer_mode=Mode, outer_stops=bint, dispatch=Dispatch, counted=bint, turns=cython.longlong
+    )
     cdef _drive(self, Mode mode, double timeout, double count, bint nested)
+    cdef _end_drive(self, Mode outer_mode, bint outer_stops, bint nested)
     @cython.locals(dispatch=Dispatch, timers=Timers, acted=bint, fired=list)
     cdef bint _turn(self, double timeout, bint counted) except -1
     @cython.locals(mode=Mode)
@@ -62,5 +70,5 @@ cdef class Engine:
     cdef _call_ready(self)
 
     cpdef bint has_pending(self) except -1
-    @cython.locals(deadline=double)
     cpdef next_deadline(self)
+    cdef bint _is_idle(self) except -1

@@ -8,17 +8,19 @@ from .kernel cimport Kernel, get_ident
 @cython.final
 cdef class Guard:
     cdef unsigned long owner
-    cdef list drivers
-    cdef object asked
+    cdef dict drivers
+    cdef object inbox
     cdef tuple passed_through
     cdef object report
     cdef Kernel _kernel
     cdef object _door
-    cdef int _depth
 
-    cdef bint enter(self, double seconds) except -1
+    cdef bint is_in(self) except -1
+    cdef bint come_in(self, double seconds) except -1
     cdef leave(self)
-    cdef _go_out(self)
+    cdef go_out(self)
+    @cython.locals(entered=bint)
+    cdef bint _visit(self, double seconds, action, tuple args) except -1
     cdef take_if_free(self)
     cdef take(self)
     cdef tell_driver(self)

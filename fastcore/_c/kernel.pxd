@@ -34,6 +34,8 @@ cdef class Kernel:
 
     cpdef int set(self, Watched watched, int interest) except -1
     cpdef list wait(self, double seconds)
+    cpdef int begin_nested(self) except -1
+    cpdef int end_nested(self) except -1
     cpdef list ready_now(self, list asked)
     cpdef bint is_readable(self, Py_ssize_t fd) except -1
     cpdef bint is_closed(self, Watched watched) except -1

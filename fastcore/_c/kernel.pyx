@@ -16,6 +16,7 @@ from libc.errno cimport EBADF, EINTR, ERANGE, errno
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t
 
+import _socket
 import os
 import socket
 import weakref
@@ -76,6 +77,9 @@ build_info = {
     "compiler": (<bytes> PLATFORM_COMPILER).decode(),
     "kqueue": (<bytes> PLATFORM_KQUEUE).decode(),
 }
+
+# In one piece: a signal handler may raise between the two sockets of the other one.
+_socketpair = getattr(_socket, "socketpair", socket.socketpair)
 
 # No descriptor is larger: on Windows it is as wide as a pointer, but its tables are not.
 LARGEST = 2**31 - 1
@@ -275,6 +279,16 @@ cdef class Kernel:
             return 0
         return count
 
+    # Here signal handlers run when the system call has ended, and where it has found nothing.
+
+    cpdef int begin_nested(self) except -1:
+        """Take back what the last wait found: a loop within that one meets it, perhaps."""
+        return 0
+
+    cpdef int end_nested(self) except -1:
+        """End the wait in which a signal handler has run a loop: that may have set things going."""
+        return 0
+
     cpdef list ready_now(self, list asked):
         """Return those to which what they want can happen at once, with its `fired`."""
         cdef poller_query queries[BATCH]
@@ -366,7 +380,7 @@ cdef class Kernel:
         return 0
 
     cdef int _open_pair(self) except -1:
-        receiver, sender = pair = socket.socketpair()
+        receiver, sender = pair = _socketpair()
         receiver.setblocking(False)
         sender.setblocking(False)
         self._close_pair = weakref.finalize(self, _close_all, list(pair))

@@ -2,6 +2,7 @@
 
 cimport cython
 
+from .heap cimport Heap, Timed
 from .inbox cimport Guard
 from .kernel cimport monotonic
 
@@ -9,44 +10,41 @@ cdef Py_ssize_t _CANCELLED_KEPT
 
 
 @cython.final
-cdef class Handle:
+cdef class Handle(Timed):
     cdef Timers _timers
-    cdef double _time
     cdef double _interval
     cdef object _callback
     cdef tuple _args
     cdef bint _cancelled
     cdef bint _scheduled
-    cdef long long _number
-
-
-@cython.locals(handle=Handle, other=Handle, parent=Py_ssize_t)
-cdef _rise(list heap, Py_ssize_t position)
-@cython.locals(handle=Handle, first=Handle, other=Handle, size=Py_ssize_t, child=Py_ssize_t)
-cdef _sink(list heap, Py_ssize_t position)
 
 
 @cython.final
 cdef class Timers:
     cdef Guard guard
-    cdef list heap
     cdef object ready
-    cdef Py_ssize_t cancelled
     cdef double next_due
+    cdef Heap _heap
+    cdef object _idle
+    cdef Py_ssize_t _cancelled
     cdef long long _count
 
     cdef schedule(self, Handle handle)
+    cdef _put(self, Handle handle)
     cpdef forget(self, Handle handle)
-    @cython.locals(handle=Handle, position=Py_ssize_t)
+    @cython.locals(kept=Heap, handle=Handle, count=cython.longlong)
     cdef _drop_cancelled(self)
-    @cython.locals(first=Handle, last=Handle)
-    cdef Handle _remove_first(self)
     @cython.locals(handle=Handle)
     cdef double first_due(self) except? -1
+    @cython.locals(handle=Handle)
+    cdef bint _take(self, Handle first) except -1
     @cython.locals(now=double, handle=Handle)
     cdef collect_due(self)
     @cython.locals(now=double)
     cdef schedule_next_beat(self, Handle handle)
+    @cython.locals(handle=Handle)
+    cdef bint has_any(self) except -1
+    @cython.locals(handle=Handle, found=Py_ssize_t)
     cdef Py_ssize_t count(self) except -1
     @cython.locals(handle=Handle)
     cdef clear(self)

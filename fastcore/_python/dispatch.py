@@ -142,6 +142,7 @@ class Dispatch:
         except BaseException:
             # Nobody may be forgotten because one channel cannot answer.
             self._writers.clear()
+            interest.sweeps.began = 0.0
             for registration in asked:
                 interest.mark(registration)
             raise
@@ -183,7 +184,7 @@ class Dispatch:
         """Call the handlers of those to which something happened, each when it is its turn.
 
         Nobody hears what is not for him: the map must still hold the very object that was watched.
-        A nested loop clears the list.
+        A nested loop takes back what is left of the list.
         """
         interest = self._interest
         plain, look_up = interest.plain, interest.look_up
@@ -242,12 +243,18 @@ class Dispatch:
             and self._interest.look_up(registration.key) is channel
         )
 
-    def end_nested(self) -> None:
-        """Let the turn around a nested loop go on: it may have taken what that has to deliver."""
+    def begin_nested(self) -> None:
+        """Take back what the turn around a nested loop has to deliver: that one delivers it."""
         # Readiness is level-triggered: what still holds is reported again.
         for registration in self._fired:
+            registration.fired = 0
             self._interest.mark(registration)
         self._fired.clear()
+        self._kernel.begin_nested()
+
+    def end_nested(self) -> None:
+        """Let the turn around a nested loop go on."""
+        self._kernel.end_nested()
 
     def look_for_closed(self) -> None:
         """Close the channels whose socket was closed by others.

@@ -27,13 +27,19 @@ LOOK_EVERY = 256
 # How long a thread waits for its turn where another one is in the loop, in seconds.
 STEP_ASIDE = 0.01
 
+# How many loops may be nested: the C stack has an end, which not every Python looks for.
+DEEPEST = 500
+
+_RUNS = "a running loop cannot be closed: stop() it first"
+
 
 class Engine:
     """The loop over one map; `Loop` in loop.py is its public face.
 
     `map` holds the channels by descriptor and may be changed by anyone at any time; `poller` names
     a kernel mechanism; `strict` asks every channel on every turn.  Exceptions that nobody handles
-    go to `report(error, source, message)`; those of `passed_through` leave the loop.
+    go to `report(error, source, message)`; those of `passed_through` leave the loop.  `idle()` is
+    called when the last timer or callback was cancelled while nobody drives the loop.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class Engine:
         strict: bool,
         passed_through: tuple[type[BaseException], ...],
         report: Report,
+        idle: Callable[[], None],
     ) -> None:
         kernel = Kernel(poller)
         guard = Guard(kernel, passed_through, report)
@@ -56,7 +63,7 @@ class Engine:
         self._guard = guard
         self._interest = interest
         self._dispatch = Dispatch(interest, kernel, passed_through, report)
-        self._timers = Timers(guard)
+        self._timers = Timers(guard, idle)
         self._passed_through = passed_through
         self._report = report
         self._stopping = False
@@ -71,47 +78,84 @@ class Engine:
 
         A turn waits at most `timeout` seconds.
         """
-        guard = self._guard
+        drivers = self._guard.drivers
         driver = get_ident()
-        nested = driver in guard.drivers
-        guard.drivers.append(driver)
+        outer: int = drivers.get(driver, 0)  # in how many loops the thread is around this one
+        if outer >= DEEPEST:
+            raise RecursionError(f"{DEEPEST} loops, each within a handler of another")
+        # Twice, as all that a signal handler's exception may cut short: see inbox.py.
         try:
-            while not guard.enter(min(timeout, STEP_ASIDE)):
-                # Another thread is in the loop, and delivers what comes: a turn goes by.
-                count -= 1
-                if self._stopping or count <= 0 or (mode.until_empty and not self.map):
-                    return
             try:
-                self._drive(mode, timeout, count, nested)
+                drivers[driver] = outer + 1
+                if self._guard.is_in():
+                    self._drive(mode, timeout, count, outer > 0)
+                else:
+                    self._drive_when_free(mode, timeout, count, outer > 0)
+            finally:
+                self._end_driving(driver, outer)
+        finally:
+            self._end_driving(driver, outer)
+
+    def _end_driving(self, driver: int, outer: int) -> None:
+        drivers = self._guard.drivers
+        if outer:
+            drivers[driver] = outer
+        else:
+            drivers.pop(driver, None)
+        if not drivers:
+            self._stopping = False
+
+    def _drive_when_free(self, mode: Mode, timeout: float, count: float, nested: bool) -> None:
+        guard = self._guard
+        # Where turns are not counted nobody outside waits for the end of one.
+        patience = STEP_ASIDE if count == inf else min(timeout, STEP_ASIDE)
+        try:
+            try:
+                entered = guard.come_in(patience)
+                while not entered:
+                    # Another thread is in the loop, and delivers what comes: a turn goes by.
+                    count -= 1
+                    if self._stopping or count <= 0 or (mode.until_empty and not self.map):
+                        break
+                    entered = guard.come_in(patience)
+                if entered:
+                    self._drive(mode, timeout, count, nested)
             finally:
                 guard.leave()
         finally:
-            guard.drivers.remove(driver)
-            if not guard.drivers:
-                self._stopping = False
+            guard.go_out()
+            guard.take_if_free()  # what came while we were on our way out
 
     def _drive(self, mode: Mode, timeout: float, count: float, nested: bool) -> None:
         if self.closed:
             raise RuntimeError("the loop is closed")
         dispatch = self._dispatch
         outer_mode, outer_stops = dispatch.mode, self._stopping
-        dispatch.mode = mode
-        if nested:
-            self._stopping = False  # that is about the outer one
+        counted = count < inf
         turns = 0
         if self._interest.learning:
             self._interest.sweeps.note(Engine)  # for all that ran outside
         try:
-            while turns < count and self._turn(timeout, turns == 0 or count < inf):
-                turns += 1
-                if self._stopping:
-                    break
-            dispatch.settle()
+            try:
+                dispatch.mode = mode
+                if nested:
+                    self._stopping = False  # that is about the outer one
+                    dispatch.begin_nested()
+                while turns < count and self._turn(timeout, turns == 0 or counted):
+                    turns += 1
+                    if self._stopping:
+                        break
+                dispatch.settle()
+            finally:
+                self._end_drive(outer_mode, outer_stops, nested)
         finally:
-            dispatch.mode = outer_mode
-            if nested:
-                dispatch.end_nested()
-                self._stopping = self._stopping or outer_stops
+            self._end_drive(outer_mode, outer_stops, nested)
+
+    def _end_drive(self, outer_mode: Mode, outer_stops: bool, nested: bool) -> None:
+        self._dispatch.mode = outer_mode
+        if nested:
+            self._dispatch.end_nested()
+            self._stopping = self._stopping or outer_stops
 
     def _turn(self, timeout: float, counted: bool) -> bool:
         """Take one turn; return False where the mode says that there is nothing left to do.
@@ -120,7 +164,7 @@ class Engine:
         does not wait.
         """
         dispatch, timers = self._dispatch, self._timers
-        if self._guard.asked:
+        if self._guard.inbox:
             self._guard.take()
         acted = dispatch.ask_and_write(self._interest.next_to_ask())
         if not self.map and self._is_done():
@@ -132,7 +176,7 @@ class Engine:
             dispatch.deliver(fired)
         if not fired or self._turns % LOOK_EVERY == 0:
             dispatch.look_for_closed()
-        if timers.heap:
+        if timers.next_due < inf:
             timers.collect_due()
         if timers.ready:
             self._call_ready()
@@ -150,7 +194,7 @@ class Engine:
         timers = self._timers
         if at_once or timers.ready or self._stopping:
             return self._kernel.wait(0.0)
-        if timers.heap or self._interest.sweeps.suspects:
+        if timers.next_due < inf or self._interest.sweeps.suspects:
             return self._wait_for_what_is_due(timeout)
         fired = self._kernel.wait(QUIET if timeout > QUIET else timeout)
         if fired or self._kernel.woken:
@@ -316,21 +360,22 @@ class Engine:
 
     def has_pending(self) -> bool:
         """Whether there is a callback, a timer or a signal handler."""
-        return self.signals > 0 or len(self._timers.ready) > 0 or self._timers.count() > 0
+        return self.signals > 0 or self._timers.has_any()
 
     def next_deadline(self) -> float | None:
         """Return the loop time at which a turn has something to do by itself, or None."""
-        if self._timers.ready or self._guard.asked or self._kernel.is_woken():
+        if self._timers.ready or self._guard.inbox or self._kernel.is_woken():
             return monotonic()
-        deadline = self._timers.next_due  # perhaps that of a cancelled timer
-        if self._guard.enter(0.0):
-            try:
-                if self._interest.dirty:
-                    return monotonic()
-                deadline = min(self._timers.first_due(), self._interest.sweeps.next_due())
-            finally:
-                self._guard.leave()
-        return None if deadline == inf else deadline
+        answer: list[float] = []
+        if not self._guard.enter(0.0, self._note_deadline, answer):
+            answer.append(self._timers.next_due)  # perhaps that of a cancelled timer
+        return None if answer[0] == inf else answer[0]
+
+    def _note_deadline(self, answer: list[float]) -> None:
+        if self._interest.dirty:
+            answer.append(monotonic())
+        else:
+            answer.append(min(self._timers.first_due(), self._interest.sweeps.next_due()))
 
     def wakeup(self) -> None:
         """End a wait that blocks, or the next one; from any thread or signal handler."""
@@ -347,7 +392,7 @@ class Engine:
 
     def fileno(self) -> int:
         """Return the descriptor of the kernel's set; ValueError where the poller has none."""
-        number = self._with_kernel(self._kernel.fileno)
+        number = self._ask_kernel(self._kernel.fileno)
         if number < 0:
             raise ValueError(f"the {self.poller} poller has no descriptor to wait on")
         self.exposed = True
@@ -355,19 +400,17 @@ class Engine:
 
     def wake_fileno(self) -> int:
         """Return the descriptor to which a byte is written that ends a wait."""
-        return self._with_kernel(self._kernel.wake_fileno)
+        return self._ask_kernel(self._kernel.wake_fileno)
 
-    def _with_kernel(self, question: Callable[[], int]) -> int:
+    def _ask_kernel(self, question: Callable[[], int]) -> int:
         if self.closed:
             raise RuntimeError("the loop is closed")
-        while not self._guard.enter(STEP_ASIDE):
+        answer: list[int] = []
+        while not self._guard.enter(STEP_ASIDE, lambda: answer.append(question())):
             # Another thread is in the loop: what that has opened can be asked without the door.
             if self._kernel.is_open():
                 return question()
-        try:
-            return question()
-        finally:
-            self._guard.leave()
+        return answer[0]
 
     def stats(self) -> dict[str, Any]:
         """Return counts since the loop was made: turns, events, sweeps, kernel changes, ..."""
@@ -388,39 +431,39 @@ class Engine:
 
         Returns whether nothing is held.
         """
-        if self.map or self.exposed or self.has_pending() or self._guard.drivers:
+        if not self._is_idle():
             return False
-        if not self._guard.enter(0.0):
-            return False
-        try:
-            if self._guard.drivers:
-                return False
+        released: list[bool] = []
+        self._guard.enter(0.0, self._release, released)
+        return bool(released)
+
+    def _is_idle(self) -> bool:
+        return not (self.map or self.exposed or self._guard.drivers or self.has_pending())
+
+    def _release(self, released: list[bool]) -> None:
+        if self._is_idle():
             self._interest.drop_all()
             self._kernel.close()
-        finally:
-            self._guard.leave()
-        return True
+            released.append(True)
 
     def close(self) -> None:
         """Give the kernel's objects back and forget all timers; the channels stay open."""
-        if self._guard.drivers or not self._guard.enter(STEP_ASIDE):
-            raise RuntimeError("a running loop cannot be closed: stop() it first")
-        try:
-            if self._guard.drivers:
-                raise RuntimeError("a running loop cannot be closed: stop() it first")
-            self.closed = True
-            self._timers.clear()
-            self._interest.drop_all()
-            self._kernel.close()
-        finally:
-            self._guard.leave()
+        if self._guard.drivers or not self._guard.enter(STEP_ASIDE, self._close):
+            raise RuntimeError(_RUNS)
+
+    def _close(self) -> None:
+        if self._guard.drivers:
+            raise RuntimeError(_RUNS)
+        self.closed = True
+        self._timers.clear()
+        self._interest.drop_all()
+        self._kernel.close()
 
     def after_fork(self) -> None:
         """In a child: leave the parent's kernel set alone; the other threads are not here."""
         self._guard.after_fork()
         self._kernel.after_fork()
-        if not self._guard.owner:
-            self._guard.take_if_free()
+        self._guard.take_if_free()
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

@@ -77,6 +77,8 @@ class Kernel:
         self._wake_pending = False
         self._watched: dict[int, Watched] = {}
         self._lost: list[Watched] = []  # found closed while the set was made anew
+        self._fired: list[Watched] = []  # what the last wait returned
+        self._waits = False
 
     def set(self, watched: Watched, interest: int) -> None:
         """Tell the kernel of the interest in a descriptor (READ, WRITE; 0 is none).
@@ -123,12 +125,16 @@ class Kernel:
         if poller is None:
             poller = self._opened()
         self.woken = False
+        self._fired = fired = []
         changes = self.changes
+        outer = self._waits
         try:
+            self._waits = True
             events = poller.wait(0.0 if self._wake_pending else None if seconds == inf else seconds)
         except OSError as error:
             events = self._after_failure(error, seconds)
-        fired: list[Watched] = []
+        finally:
+            self._waits = outer
         # Where a signal handler has changed the set within the wait, a number may have another
         # owner by now: nothing is taken, and what still holds is reported again.
         if changes == self.changes:
@@ -141,6 +147,8 @@ class Kernel:
                     continue
                 one.fired = mask
                 fired.append(one)
+        if fired is not self._fired:
+            fired.clear()  # it has waited, and met them
         if self._lost:
             fired += self._lost
             self._lost.clear()
@@ -172,6 +180,15 @@ class Kernel:
     def _renew(self) -> None:
         self._give_back()
         self.open()
+
+    def begin_nested(self) -> None:
+        """Take back what the last wait found: a loop within that one meets it, perhaps."""
+        self._fired.clear()
+
+    def end_nested(self) -> None:
+        """End the wait in which a signal handler has run a loop: that may have set things going."""
+        if self._waits:
+            self.wake()
 
     def ready_now(self, asked: Sequence[_Watched]) -> list[_Watched]:
         """Return those to which what they want can happen at once, with its `fired`."""

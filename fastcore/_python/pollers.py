@@ -471,6 +471,7 @@ class PollPoller:
         assert _new_poll is not None
         self._poll = _new_poll()
         self._interest: dict[int, int] = {}
+        self._waits = False
 
     def close(self) -> None:
         """Forget all descriptors; there is nothing to release."""
@@ -502,7 +503,7 @@ class PollPoller:
             # Rounded up here, because PyPy cuts the fraction off.
             timeout = math.ceil(min(max(timeout, 0), _LONGEST) * 1000)
         masks = _poll_masks
-        events = [(fd, masks[bits]) for fd, bits in self._poll.poll(timeout)]
+        events = [(fd, masks[bits]) for fd, bits in self._ask(timeout)]
         if sys.platform == "darwin":
             # Devices that poll() cannot watch look closed; select() calls
             # them ready.
@@ -510,6 +511,20 @@ class PollPoller:
                 if mask & INVALID and _is_open(fd):
                     events[place] = (fd, self._interest[fd])
         return events
+
+    def _ask(self, timeout: float | None) -> list[tuple[int, int]]:
+        # A poll object refuses to be asked within its own wait, where a signal handler may be.
+        outer, poll = self._waits, self._poll
+        if outer:
+            assert _new_poll is not None
+            poll = _new_poll()
+            for fd, interest in self._interest.items():
+                poll.register(fd, _poll_requests[interest])
+        try:
+            self._waits = True
+            return poll.poll(timeout)  # type: ignore[no-any-return]
+        finally:
+            self._waits = outer
 
 
 class SelectPoller:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
+from .heap import Heap, Timed
 from .inbox import Guard
 from .kernel import monotonic
 
@@ -20,7 +21,7 @@ SOON = -inf  # the time of a callback that runs as soon as possible
 _CANCELLED_KEPT = 64
 
 
-class Handle:
+class Handle(Timed):
     """A callback that was asked for, now or at a time; what a loop's call_...() methods return."""
 
     __slots__ = (
@@ -28,9 +29,7 @@ class Handle:
         "_callback",
         "_cancelled",
         "_interval",
-        "_number",
         "_scheduled",
-        "_time",
         "_timers",
     )
 
@@ -43,13 +42,13 @@ class Handle:
         args: tuple[Any, ...],
     ) -> None:
         self._timers: Timers = timers
-        self._time: float = time
+        self._time = time
         self._interval: float = interval  # 0: it runs once
         self._callback: Callable[..., Any] | None = callback
         self._args: tuple[Any, ...] = args
         self._cancelled: bool = False
         self._scheduled: bool = False  # it stands in the heap
-        self._number: int = 0  # timers of one moment run in the order in which they were asked for
+        self._number = 0  # timers of one moment run in the order in which they were set
 
     def when(self) -> float | None:
         """Return the loop time at which it runs, in seconds; None is as soon as possible."""
@@ -72,65 +71,32 @@ class Handle:
         return f"<Handle when={self.when()} {state}>"
 
 
-# A heap of our own: typed, it costs the engine in C a third of heapq.  Two entries change places in
-# one piece, so that an exception out of a signal handler loses none.
-
-
-def _rise(heap: list[Handle], position: int) -> None:
-    """Bring an entry before those that come after it, up to the first."""
-    handle = heap[position]
-    while position > 0:
-        parent = (position - 1) >> 1
-        other = heap[parent]
-        if other._time < handle._time or (
-            other._time == handle._time and other._number < handle._number
-        ):
-            return
-        heap[position], heap[parent] = other, handle
-        position = parent
-
-
-def _sink(heap: list[Handle], position: int) -> None:
-    """Bring an entry behind those that come before it, down to the last."""
-    handle = heap[position]
-    size = len(heap)
-    child = 2 * position + 1
-    while child < size:
-        first = heap[child]
-        if child + 1 < size:
-            other = heap[child + 1]
-            if other._time < first._time or (
-                other._time == first._time and other._number < first._number
-            ):
-                first = other
-                child += 1
-        if handle._time < first._time or (
-            handle._time == first._time and handle._number < first._number
-        ):
-            return
-        heap[position], heap[child] = first, handle
-        position = child
-        child = 2 * position + 1
-
-
 class Timers:
-    """The timers of a loop, and what is ready to be called."""
+    """The timers of a loop, and what is ready to be called.
 
-    def __init__(self, guard: Guard) -> None:
+    Of a handle it counts whether it still has its callback: another thread may have cancelled it
+    while its word is in the inbox, and a signal handler may do so at any moment.  `idle()` is
+    called when the last one was cancelled while nobody drives the loop.
+    """
+
+    def __init__(self, guard: Guard, idle: Callable[[], None]) -> None:
         self.guard: Guard = guard
-        self.heap: list[Handle] = []
         self.ready: deque[Handle] = deque()
-        self.cancelled: int = 0  # of those in the heap
         self.next_due: float = inf  # the time of the first timer, perhaps a cancelled one
-        self._count = 0
+        self._heap: Heap[Handle] = Heap()
+        self._idle = idle
+        self._cancelled = 0  # about how many of those in the heap
+        self._count = 0  # how often one was put into it
 
     def schedule(self, handle: Handle) -> None:
         """Have it called at its time."""
         self._count += 1
         handle._number = self._count
         handle._scheduled = True
-        self.heap.append(handle)
-        _rise(self.heap, len(self.heap) - 1)
+        self._put(handle)
+
+    def _put(self, handle: Handle) -> None:
+        self._heap.push(handle)
         if handle._time < self.next_due:
             self.next_due = handle._time
 
@@ -138,50 +104,54 @@ class Timers:
         """Let go of what a cancelled one would have called."""
         handle._callback = None
         handle._args = ()
-        if not handle._scheduled:
-            return
-        self.cancelled += 1
-        if self.cancelled > _CANCELLED_KEPT and 2 * self.cancelled > len(self.heap):
-            self._drop_cancelled()
+        if handle._scheduled:
+            self._cancelled += 1
+            if self._cancelled > _CANCELLED_KEPT and 2 * self._cancelled > len(self._heap):
+                self._drop_cancelled()
+        if not self.guard.drivers:
+            self.first_due()  # or has_any() would go through the cancelled ones again each time
+            if not self.has_any():
+                self._idle()
 
     def _drop_cancelled(self) -> None:
-        kept: list[Handle] = []
-        for handle in self.heap:
+        count = self._count
+        kept: Heap[Handle] = Heap()
+        for handle in self._heap.all():
             if handle._callback is not None:
-                kept.append(handle)
-        self.heap[:] = kept
-        for position in range(len(kept) // 2 - 1, -1, -1):
-            _sink(self.heap, position)
-        self.cancelled = 0
+                kept.push(handle)
+        self._cancelled = 0
+        if count == self._count:  # else a signal handler has set one: the next time
+            self._heap = kept
 
     def first_due(self) -> float:
         """Return the time of the first timer that is not cancelled, inf where there is none."""
-        # Not by `cancelled`: another thread may have said so and its word still be in the inbox.
         self.next_due = inf
-        while self.heap:
-            handle = self.heap[0]
-            if handle._callback is not None:
-                self.next_due = handle._time
-                break
-            self._remove_first()
-            self.cancelled -= 1
+        handle = self._heap.first()
+        while handle is not None and handle._callback is None:
+            self._take(handle)
+            self._cancelled -= 1
+            handle = self._heap.first()
+        if handle is not None:
+            self.next_due = handle._time
         return self.next_due
 
-    def _remove_first(self) -> Handle:
-        last = self.heap.pop()
-        first = last
-        if self.heap:
-            first = self.heap[0]
-            self.heap[0] = last
-            _sink(self.heap, 0)
-        first._scheduled = False
-        return first
+    def _take(self, first: Handle) -> bool:
+        """Take the first one out of the heap, if it is that; a signal handler may have done so."""
+        handle = self._heap.pop()
+        if handle is first:
+            handle._scheduled = False
+            return True
+        if handle is not None:
+            self._put(handle)
+        return False
 
     def collect_due(self) -> None:
         """Make those ready whose time has come."""
         now = monotonic()
         while self.first_due() <= now:
-            self.ready.append(self._remove_first())
+            handle = self._heap.first()
+            if handle is not None and handle._time <= now and self._take(handle):
+                self.ready.append(handle)
 
     def schedule_next_beat(self, handle: Handle) -> None:
         """Have it called again; beats that were missed are left out."""
@@ -191,15 +161,29 @@ class Timers:
             handle._time = now + handle._interval - (now - handle._time) % handle._interval
         self.schedule(handle)
 
+    def has_any(self) -> bool:
+        """Whether anything is still to be called."""
+        handle = self._heap.first()
+        if handle is not None and handle._callback is not None:
+            return True
+        for handle in self._heap.all() + list(self.ready.copy()):
+            if handle._callback is not None:
+                return True
+        return False
+
     def count(self) -> int:
         """Return how many timers there are."""
-        return len(self.heap) - self.cancelled
+        found = 0
+        for handle in self._heap.all():
+            if handle._callback is not None:
+                found += 1
+        return found
 
     def clear(self) -> None:
         """Forget them all."""
-        for handle in self.heap:
+        for handle in self._heap.all():
             handle._scheduled = False
-        self.heap.clear()
+        self._heap = Heap()
         self.ready.clear()
-        self.cancelled = 0
+        self._cancelled = 0
         self.next_due = inf

@@ -21,8 +21,8 @@ import setuptools
 
 SOURCE = Path(__file__).resolve().parents[2]
 PYTHON, C = SOURCE / "fastcore" / "_python", SOURCE / "fastcore" / "_c"
-TWINS = {"kernel", "table", "channel"}
-C_ALONE = {"kernel", "table", "sockets", "push"}
+TWINS = {"kernel", "table", "heap", "channel"}
+C_ALONE = {"kernel", "table", "heap", "sockets", "push"}
 
 with_both = pytest.mark.skipif(
     "c" not in os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(","),
