@@ -10,15 +10,16 @@ from __future__ import annotations
 import _socket
 import os
 import socket
+import stat
 
 
-def file_behind(number: int) -> tuple[int, int] | None:
+def file_behind(number: int) -> tuple[int, int, int] | None:
     """Return what tells the open file behind a descriptor from others, None for a closed one."""
     try:
         found = os.fstat(number)
     except (OSError, ValueError, OverflowError):
         return None
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, stat.S_IFMT(found.st_mode)
 
 
 # In one piece: a signal handler may raise between the two sockets of the other one.

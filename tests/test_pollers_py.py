@@ -140,7 +140,9 @@ def load_with(**names):
     fake = types.ModuleType("select")
     fake.select = select.select
     vars(fake).update(names)
-    spec = importlib.util.spec_from_file_location("fastcore._python.pollers_over_a_double", pollers.__file__)
+    spec = importlib.util.spec_from_file_location(
+        "fastcore._python.pollers_over_a_double", pollers.__file__
+    )
     module = importlib.util.module_from_spec(spec)
     real = sys.modules["select"]
     sys.modules["select"] = fake

@@ -265,6 +265,7 @@ class Dispatch:
         start = monotonic()
         if start < self._look_due:
             return
+        self._kernel.look_at_own()
         interest = self._interest
         for registration in interest.registrations.to_list():
             channel = interest.look_up(registration.key)

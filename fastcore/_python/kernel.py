@@ -107,6 +107,7 @@ class Kernel:
             except OSError:
                 if self.is_whole():
                     raise
+                self._forget(watched)
                 self._renew()  # it was our own descriptor that is closed
                 self._opened().set(fd, 0, interest)
         except BaseException:
@@ -206,13 +207,13 @@ class Kernel:
 
     def is_readable(self, fd: int) -> bool:
         """Whether that descriptor can be read just now."""
-        return bool(self.query(fd) & READ)
+        return bool(self._query(fd) & READ)
 
     def is_closed(self, watched: Watched) -> bool:
         """Whether that descriptor is closed; where the system cannot tell, it is not."""
-        return bool(self.query(watched.fd) & INVALID)
+        return bool(self._query(watched.fd) & INVALID)
 
-    def query(self, fd: int) -> int:
+    def _query(self, fd: int) -> int:
         """Return as a mask what can be read of that descriptor, and its errors; 0: unknown."""
         try:
             return _pollers.query_now({fd: READ}).get(fd, 0)

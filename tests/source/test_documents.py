@@ -25,7 +25,7 @@ NOT_OURS = re.compile(r"^(\.venv.*|\.git|\..*_cache|build|dist|.*\.egg-info|__py
 # Who may import whom: each only those that come after it.
 ORDER = """asynchat asyncore loop _engine
     engine dispatch timers interest inbox channel push sockets kernel pollers
-    _calls _codes""".split()
+    _wakeup _calls _codes""".split()
 # And these are beside the loop: the ways in.
 BESIDE = {"__init__", "__main__", "_run", "_shim", "_version"}
 
