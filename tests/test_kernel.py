@@ -402,6 +402,40 @@ def test_a_wake_into_a_number_of_others_is_not_written(bench: Bench) -> None:
             one.recv(1)
 
 
+# -- where the system refuses ---------------------------------------------------------------------
+
+
+@needs_numbers
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("seconds", [PATIENCE, inf])
+def test_select_hears_of_wake_ups_beyond_what_it_can_hold(engine: str, seconds: float) -> None:
+    resource = importlib.import_module("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < 1200:
+        pytest.skip("no process may have that many descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1200, limits[1]))
+    bench = Bench(engine, "select")
+    left, right = bench.pair()
+    lower = [os.dup(0)]
+    while lower[-1] < 1030:
+        lower.append(os.dup(0))
+    try:
+        one = bench.watched(left, READ)
+        assert bench.kernel.wake_fileno() > 1024
+        thread = threading.Timer(0.02, bench.kernel.wake)
+        thread.start()
+        assert (bench.wait(seconds), bench.kernel.woken) == ({}, True)
+        thread.join()
+        assert (bench.wait(0.05), bench.kernel.woken) == ({}, False)
+        right.send(b"x")
+        assert bench.wait(seconds) == {one: READ}
+    finally:
+        bench.close()
+        for number in lower:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_clock_thread_and_identity(engine: str) -> None:
     module = importlib.import_module(f"fastcore._{engine}.kernel")

@@ -28,6 +28,7 @@ cdef class Kernel:
     cdef object _close_wakeup
     cdef int _wake_pending
     cdef int _contended
+    cdef bint _apart
     cdef unsigned int _generation
     cdef list _watched
     cdef list _lost
@@ -57,5 +58,6 @@ cdef class Kernel:
     cdef int _give_back(self) except -1
     cdef int _renew(self) except -1
     cdef int _renew_set(self) except -1
+    cdef int _wait_in_slices(self, long long nanoseconds, void *events) except -1
     cdef int _after_failure(self, int failure, long long nanoseconds) except -1
     cdef int _take_wakeups(self) except -1

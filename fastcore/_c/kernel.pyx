@@ -87,6 +87,9 @@ LARGEST = 2**31 - 1
 # How long a wait rests, in seconds, that the system has no memory for.
 cdef double PAUSE = 0.01
 
+# How long a wait may not hear of a wake-up, in seconds, where select() cannot hold the receiver.
+cdef double SLICE = 0.02
+
 cdef enum:
     BATCH = 256  # how many events one wait takes at most
 
@@ -183,6 +186,11 @@ cdef class Kernel:
         if interest == 0 or number != 0:
             watched.registered = 0
             self._forget(watched)
+            if interest and old and self._poller != NULL:
+                # What was asked for before may still hold.
+                (<poller_kind *> self._kind).set(
+                    <poller *> self._poller, <poller_fd> watched.fd, token, old, 0
+                )
             if interest:
                 raise _refusal(number, watched.fd)
             return 0  # it may be closed: the kernel has forgotten it
@@ -216,7 +224,10 @@ cdef class Kernel:
             nanoseconds = 0
         elif seconds != INFINITY:
             nanoseconds = <int64_t> (min(seconds, 1e9) * 1e9)
-        count = self._wait(nanoseconds, events)
+        if self._apart and nanoseconds != 0:
+            count = self._wait_in_slices(nanoseconds, events)
+        else:
+            count = self._wait(nanoseconds, events)
         fired = PyList_New(count)
         for position in range(count):
             one = self._find(&events[position])
@@ -288,11 +299,27 @@ cdef class Kernel:
             return 0
         return count
 
+    cdef int _wait_in_slices(self, long long nanoseconds, void *events) except -1:
+        """Wait, and ask the receiver of wake-ups in between, which the poller cannot hold."""
+        cdef poller_event *wakeup = <poller_event *> events
+        cdef double end = INFINITY if nanoseconds < 0 else platform_monotonic() + nanoseconds / 1e9
+        cdef double left
+        cdef int count
+        while True:
+            left = end - platform_monotonic()
+            count = self._wait(<long long> (max(0.0, min(left, SLICE)) * 1e9), events)
+            if count == 0 and self._wakeup and self.is_readable(self._wakeup[0].receiver):
+                wakeup.token.index = wakeup.token.generation = 0
+                wakeup.mask = POLLER_READ
+                return 1
+            if count or left <= SLICE:
+                return count
+
     cdef int _after_failure(self, int failure, long long nanoseconds) except -1:
         """Go on after a wait that failed: with a new set, or a moment later; else raise it."""
         if not self.is_whole():
             self._renew()
-        elif failure in _codes.SHORT_OF_MEMORY:
+        elif failure in _codes.SHORT_FOR_NOW:
             sleep(PAUSE if nanoseconds < 0 else min(nanoseconds / 1e9, PAUSE))
         else:
             raise OSError(failure, os.strerror(failure))
@@ -398,7 +425,8 @@ cdef class Kernel:
             receiver = wakeup.receiver
             token.index, token.generation = receiver, 0
             number = kind.set(made, <poller_fd> <Py_ssize_t> receiver, token, 0, POLLER_READ)
-            if number:
+            self._apart = number == ERANGE
+            if number and not self._apart:
                 raise OSError(number, os.strerror(number))
             own = (kind.fileno(made), receiver, wakeup.sender)
             for one in list(self._watched):

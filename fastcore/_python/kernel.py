@@ -112,6 +112,9 @@ class Kernel:
                 self._opened().set(fd, 0, interest)
         except BaseException:
             self._forget(watched)
+            if old:  # what was asked for before may still hold
+                watched.registered = old
+                self.set(watched, 0)
             raise
         watched.registered = interest
         self._watched[fd] = watched
@@ -161,7 +164,7 @@ class Kernel:
         """Go on after a wait that failed: with a new set, or a moment later; else raise it."""
         if not self.is_whole():
             self._renew()
-        elif error.errno in _codes.SHORT_OF_MEMORY:
+        elif error.errno in _codes.SHORT_FOR_NOW:
             sleep(min(seconds, PAUSE))
         else:
             raise error
@@ -256,7 +259,12 @@ class Kernel:
             return
         poller = self._kind()
         try:
-            poller.set(wakeup.receiver, 0, READ)
+            try:
+                poller.set(wakeup.receiver, 0, READ)
+            except OSError as error:
+                if error.errno != errno.ERANGE:
+                    raise
+                poller = _pollers.SelectInSlices(wakeup.receiver)
             own = (poller.fileno(), wakeup.receiver, wakeup.sender)
             for one in list(self._watched.values()):
                 self._watch_again(poller, one, one.fd in own)

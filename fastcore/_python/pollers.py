@@ -41,6 +41,7 @@ STRANGER = (-1, 0)
 # them exist depends on the platform.
 _select_module: Any = select
 _select = _select_module.select
+_monotonic = time.monotonic
 _new_poll = getattr(_select_module, "poll", None)
 _new_epoll = getattr(_select_module, "epoll", None)
 _new_kqueue = getattr(_select_module, "kqueue", None)
@@ -577,6 +578,28 @@ class SelectPoller:
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait at most timeout seconds (None: without limit) for (fd, mask)."""
         return list(_ask_select(self._interest, _limited(timeout)).items())
+
+
+class SelectInSlices(SelectPoller):
+    """Watches one descriptor more, which is beyond what select() can hold, by asking in between."""
+
+    # How long a wait may not hear of it, in seconds.
+    _slice: ClassVar[float] = 0.02
+
+    def __init__(self, apart: int) -> None:
+        super().__init__()
+        self._apart = apart
+
+    def wait(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait at most timeout seconds (None: without limit) for (fd, mask)."""
+        end = math.inf if timeout is None else _monotonic() + timeout
+        while True:
+            left = end - _monotonic()
+            events = super().wait(min(left, self._slice))
+            if query_now({self._apart: READ}):
+                events.append((self._apart, READ))
+            if events or left <= self._slice:
+                return events
 
 
 def _available() -> dict[str, type[Poller]]:
