@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from ._python.dispatch import Mode
     from ._python.engine import Engine
     from ._python.kernel import build_info, name, pollers
+    from ._python.lines import Burst, Rest
     from ._python.timers import Handle
 else:
 
@@ -122,6 +123,8 @@ else:
     send = _part("channel", "send")
     Mode = _part("dispatch", "Mode")
     Engine = _part("engine", "Engine")
+    Burst = _part("lines", "Burst")
+    Rest = _part("lines", "Rest")
     build_info = _part("kernel", "build_info")
     name = _part("kernel", "name")
     pollers = _part("kernel", "pollers")
@@ -129,9 +132,11 @@ else:
 
 __all__ = [
     "CHOICES",
+    "Burst",
     "Engine",
     "Handle",
     "Mode",
+    "Rest",
     "build_info",
     "found",
     "held_back",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 # async_chat.push() where that comes to very little: a matter of speed, for C alone.
-push_short: Callable[[Any, Any, Callable[[Any], bool]], bool | None] | None = None
+push_short: Callable[[Any, Any, Callable[[Any], bool], Any], bool | None] | None = None
 
 
 # What is held back, by the identity of its channel: it goes before what is sent at once.

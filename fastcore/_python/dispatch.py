@@ -175,7 +175,7 @@ class Dispatch:
         finally:
             for registration in writers:
                 interest.mark(registration)
-        self._ask(interest.take_dirty(), False)
+        self._ask(interest.next_after_writes(), False)
         return acted
 
     # -- delivery ------------------------------------------------------------------------------

@@ -184,6 +184,14 @@ class Interest:
             self.dirty = []
         return asked
 
+    def next_after_writes(self) -> list[Registration]:
+        """Return those that are asked when others have just written, which may change answers."""
+        if self.learning:
+            return self.take_dirty()  # and a sweep will follow, if they are suspects
+        if len(self.registrations) != len(self.map):
+            self.reconcile()
+        return self._all()
+
     def begin_sweep(self, now: float) -> list[Registration]:
         """Return all, and begin to note those that are dirty."""
         if len(self.registrations) != len(self.map):
