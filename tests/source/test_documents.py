@@ -24,7 +24,8 @@ NOT_OURS = re.compile(r"^(\.venv.*|\.git|\..*_cache|build|dist|.*\.egg-info|__py
 
 # Who may import whom: each only those that come after it.
 ORDER = """asynchat _default asyncore loop _engine
-    engine dispatch timers heap interest sweeps table inbox channel push sockets kernel pollers
+    engine dispatch timers heap interest sweeps table inbox lines channel push sockets
+    kernel pollers
     _calls _codes _originals""".split()
 # And these are beside the loop: the ways in.
 BESIDE = {"__init__", "__main__", "_run", "_shim", "_version"}
