@@ -107,6 +107,7 @@ else:
             inbox,
             interest,
             kernel,
+            lines,
             push,
             sockets,
             sweeps,

@@ -91,5 +91,5 @@ class Rest:
             return self
         burst = bursts.get(id(chat))
         if burst is None:
-            return super(self.owner, chat).ac_in_buffer
+            return super(self.owner, chat).ac_in_buffer  # type: ignore[misc]
         return burst.rest()
