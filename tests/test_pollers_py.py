@@ -28,6 +28,7 @@ from poller_cases import (
 )
 from support import needs_poll
 
+from fastcore import _originals
 from fastcore._python import pollers as pollers
 
 LINUX = sys.platform == "linux"
@@ -144,12 +145,12 @@ def load_with(**names):
         "fastcore._python.pollers_over_a_double", pollers.__file__
     )
     module = importlib.util.module_from_spec(spec)
-    real = sys.modules["select"]
-    sys.modules["select"] = fake
+    real = _originals.original
+    _originals.original = lambda name: fake if name == "select" else real(name)
     try:
         spec.loader.exec_module(module)
     finally:
-        sys.modules["select"] = real
+        _originals.original = real
     return module
 
 
