@@ -90,6 +90,9 @@ class Rest:
         if chat is None:
             return self
         burst = bursts.get(id(chat))
-        if burst is None:
-            return super(self.owner, chat).ac_in_buffer  # type: ignore[misc]
-        return burst.rest()
+        if burst is not None:
+            return burst.rest()
+        # In another thread its burst may have ended since the look at the instance.
+        if "ac_in_buffer" in chat.__dict__ or id(chat) in bursts:
+            return chat.ac_in_buffer
+        return super(self.owner, chat).ac_in_buffer  # type: ignore[misc]
