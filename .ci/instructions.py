@@ -31,7 +31,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 LIMITS = HERE / "instructions.json"
 TIMEOUT = 100  # seconds for one run; it takes five
-TOLERANCE = 0.03  # of a limit
+TOLERANCE = 0.015  # of a limit
 # A version of Python on a kind of machine: counts of others say nothing.
 VERSION = ".".join(map(str, sys.version_info[:2]))
 MACHINE = f"{platform.python_implementation()} {VERSION}, {platform.machine()}"

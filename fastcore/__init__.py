@@ -7,7 +7,6 @@ has to be able to speak first, after this module was imported.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from fastcore._shim import install
@@ -31,30 +30,41 @@ __all__ = [
     "pollers",
 ]
 
-# public name -> (module, name there, or None for the module itself)
-_LAZY = {
-    "Handle": ("fastcore.loop", "Handle"),
-    "Loop": ("fastcore.loop", "Loop"),
-    "asynchat": ("fastcore.asynchat", None),
-    "asyncore": ("fastcore.asyncore", None),
-    "engine": ("fastcore._engine", "name"),
-    "get_loop": ("fastcore._default", "get_loop"),
-    "pollers": ("fastcore._engine", "pollers"),
-}
-
-
 if not TYPE_CHECKING:  # or any name at all would pass a type check
 
     def __getattr__(name: str) -> object:
-        try:
-            module_name, attribute = _LAZY[name]
-        except KeyError:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-        module = import_module(module_name)
-        value = module if attribute is None else getattr(module, attribute)
-        globals()[name] = value
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value = _find(name)
         return value
+
+    def _find(name: str) -> object:
+        # Statements, not names in a table: tools that freeze programs follow them.
+        # Not `from fastcore import ...`, which would ask here.
+        if name == "asyncore":
+            import fastcore.asyncore
+
+            return fastcore.asyncore
+        if name == "asynchat":
+            import fastcore.asynchat
+
+            return fastcore.asynchat
+        if name == "get_loop":
+            from fastcore._default import get_loop
+
+            return get_loop
+        if name == "engine":
+            from fastcore._engine import name as engine
+
+            return engine
+        if name == "pollers":
+            from fastcore._engine import pollers
+
+            return pollers
+        import fastcore.loop
+
+        return getattr(fastcore.loop, name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *__all__})

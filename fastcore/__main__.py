@@ -19,6 +19,7 @@ from pathlib import Path
 import fastcore
 
 ENGINES = ("auto", "c", "python")  # not from _engine.py: that would load one
+INTERESTS = ("adaptive", "strict")
 HERE = Path(fastcore.__file__).resolve().parent
 
 DESCRIPTION = "asyncore and asynchat programs, unmodified, on a fast event loop."
@@ -26,13 +27,14 @@ RUN_DESCRIPTION = """\
 Run a program with fastcore's modules in the place of asyncore and asynchat.
 The program is a script, a folder or archive with a __main__.py, or with -m a
 module; it sees the arguments, the __main__ module, the exit status and the
-tracebacks that it would see under plain python.
+tracebacks that it would see under plain python.  Python programs that it
+starts find fastcore's modules, too.
 """
 RUN_USAGE = """\
-python -m fastcore run [--engine NAME] [--poller NAME] script.py [argument ...]
-       python -m fastcore run [--engine NAME] [--poller NAME] -m module [argument ...]"""
+python -m fastcore run [option ...] script.py [argument ...]
+       python -m fastcore run [option ...] -m module [argument ...]"""
 # Options of `run` itself that are followed by a value.
-TAKES_VALUE = ("--engine", "--poller")
+TAKES_VALUE = ("--engine", "--poller", "--interest")
 
 
 def make_parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
@@ -65,6 +67,13 @@ def make_parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "--poller",
         metavar="NAME",
         help="one that `info` lists; sets FASTCORE_POLLER for the program and its children",
+    )
+    run.add_argument(
+        "--interest",
+        choices=INTERESTS,
+        metavar="NAME",
+        help="adaptive, or strict: every channel is asked what it wants on every turn; sets "
+        "FASTCORE_INTEREST for the program and its children",
     )
     commands.add_parser(
         "bench",
@@ -101,12 +110,19 @@ def split_command_line(argv: list[str]) -> tuple[list[str], list[str]]:
     return argv[:index], argv[index:]
 
 
-def choose(engine: str | None, poller: str | None, parser: argparse.ArgumentParser) -> None:
+def choose(
+    engine: str | None,
+    poller: str | None,
+    interest: str | None,
+    parser: argparse.ArgumentParser,
+) -> None:
     """Set the switches, and load the engine to see that they can be had."""
     if engine is not None:
         os.environ["FASTCORE_ENGINE"] = engine
     if poller is not None:
         os.environ["FASTCORE_POLLER"] = poller
+    if interest is not None:
+        os.environ["FASTCORE_INTEREST"] = interest
     try:
         available = fastcore.pollers()
     except (ImportError, ValueError) as error:
@@ -204,7 +220,7 @@ def main(argv: list[str]) -> None:
         return
     if not program:
         run_parser.error("what is to be run? Name a script, or a module after -m")
-    choose(options.engine, options.poller, run_parser)
+    choose(options.engine, options.poller, options.interest, run_parser)
     from fastcore import _run
 
     target, *rest = program

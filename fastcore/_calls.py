@@ -95,7 +95,7 @@ def find_socket(channel: Any) -> Any:
 
     The standard loop asked for none: so no code of the program's runs here.
     """
-    if hasattr(type(getattr(type(channel), "socket", None)), "__get__"):
+    if hasattr(type(getattr(type(channel), "socket", None)), "__get__"):  # pyright: ignore
         return None  # a property, or its like
     try:
         return object.__getattribute__(channel, "socket")

@@ -38,6 +38,9 @@ NOBODY = 0  # the identity of no object
 # accept() had nothing left to hold a connection in; it will again, later.
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+# What a kernel says where a wait, or to watch one more, may well succeed a moment later.
+SHORT_FOR_NOW = EXHAUSTED | {errno.ENOSPC, errno.EAGAIN}
+
 if sys.platform == "win32":
     DISCONNECTED |= {errno.ENOTSOCK}  # what winsock says of a closed descriptor
     EXHAUSTED |= {errno.WSAEMFILE}  # which is not EMFILE

@@ -90,8 +90,30 @@ if TYPE_CHECKING:
     from ._python.dispatch import Mode
     from ._python.engine import Engine
     from ._python.kernel import build_info, name, pollers
+    from ._python.lines import Burst, Rest
     from ._python.timers import Handle
 else:
+
+    def _seen_by_freezers() -> None:
+        """Name what is imported by name, or from C; never called.
+
+        Tools that freeze programs follow import statements, and see none in an extension module.
+        """
+        from fastcore._c import (  # noqa: F401
+            channel,
+            dispatch,
+            engine,
+            heap,
+            inbox,
+            interest,
+            kernel,
+            lines,
+            push,
+            sockets,
+            sweeps,
+            table,
+            timers,
+        )
 
     def _part(module: str, name: str) -> object:
         return getattr(import_module(f"{_package}.{module}"), name)
@@ -102,6 +124,8 @@ else:
     send = _part("channel", "send")
     Mode = _part("dispatch", "Mode")
     Engine = _part("engine", "Engine")
+    Burst = _part("lines", "Burst")
+    Rest = _part("lines", "Rest")
     build_info = _part("kernel", "build_info")
     name = _part("kernel", "name")
     pollers = _part("kernel", "pollers")
@@ -109,9 +133,11 @@ else:
 
 __all__ = [
     "CHOICES",
+    "Burst",
     "Engine",
     "Handle",
     "Mode",
+    "Rest",
     "build_info",
     "found",
     "held_back",

@@ -19,12 +19,15 @@ from typing import NoReturn
 
 from fastcore._shim import install
 
+# What is in there tells the interpreters that the program starts.
+_CHILDREN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_children")
+
 _SAFE_PATH = bool(getattr(sys.flags, "safe_path", False) or sys.flags.isolated)
 
 
 def run_script(path: str, args: list[str]) -> None:
     """Run a script, or a folder or archive with a __main__.py."""
-    install()
+    _install()
     sys.argv[:] = [path, *args]
     full = os.path.abspath(path)
     if _is_container(full):
@@ -47,9 +50,18 @@ def run_script(path: str, args: list[str]) -> None:
 
 def run_module(name: str, args: list[str]) -> None:
     """Run a module, or a package with a __main__.py, found on sys.path."""
-    install()
+    _install()
     sys.argv[:] = ["-m", *args]
     _run_module(name, alter_argv=True)
+
+
+def _install() -> None:
+    """Let the old names find fastcore's modules, here and in child processes of the same Python."""
+    install()
+    os.environ["FASTCORE_RUN"] = sys.implementation.cache_tag or ""
+    path = os.environ.get("PYTHONPATH")
+    if _CHILDREN not in (path or "").split(os.pathsep):
+        os.environ["PYTHONPATH"] = f"{_CHILDREN}{os.pathsep}{path}" if path else _CHILDREN
 
 
 def _run_module(name: str, alter_argv: bool) -> None:

@@ -6,9 +6,6 @@ It works on sys.modules and knows nothing of what the modules contain.
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-
-_REPLACED = ("asyncore", "asynchat")
 
 
 def install(force: bool = False) -> None:
@@ -19,12 +16,14 @@ def install(force: bool = False) -> None:
     may have taken classes from it: then nothing is changed and RuntimeError is
     raised, unless force is true.  Calling it again does nothing.
     """
-    ours = {name: import_module(f"fastcore.{name}") for name in _REPLACED}
+    from fastcore import asynchat, asyncore
+
+    ours = {"asyncore": asyncore, "asynchat": asynchat}
     if not force:
         taken = [
             f"{name} ({getattr(found, '__file__', None) or found!r})"
-            for name in _REPLACED
-            if (found := sys.modules.get(name)) is not None and found is not ours[name]
+            for name, module in ours.items()
+            if (found := sys.modules.get(name)) is not None and found is not module
         ]
         if taken:
             raise RuntimeError(

@@ -10,15 +10,11 @@ import _socket
 import socket
 from collections import deque
 from itertools import islice, takewhile
-from threading import get_ident
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import asyncore
-from ._engine import held_back, push_short, send as _send
-
-if TYPE_CHECKING:
-    pass
+from ._engine import Burst, Rest, held_back, push_short, send as _send
 
 # What `from asynchat import *` brings: what it ever brought.
 __all__ = ["async_chat", "asyncore", "deque", "find_prefix_at_end", "simple_producer"]
@@ -33,67 +29,23 @@ _CUT = 262144  # bytes; what waits in one piece is cut into such ones, or copied
 
 
 class _Cork:
-    """The output of a chat that is corked: while there is `more` to handle, answers wait.
+    """The output of a chat that is corked: while there are more lines to handle, answers wait.
 
     They leave together with the last one or at the end.  Not kept on the channels: a program may
     borrow their methods for objects of its own.
     """
-
-    def __init__(self, more: bool) -> None:
-        self.more = more
 
     def release(self, chat: Any) -> None:
         """Send what is held back, as far as the kernel takes it."""
         _uncork(chat)
 
 
-_MORE, _LAST = _Cork(True), _Cork(False)
+_MORE, _LAST = _Cork(), _Cork()  # lines to handle
 
-
-# More than so many bytes of lines are a burst: what follows a line is not cut off for each of them,
-# but when somebody looks at it.
+# With more than so many bytes behind a line it begins a burst; see _python/lines.py.
 _BURST = 1024
-_UNSET = object()
 
-
-class _Burst:
-    """Lines that are passed on from one piece of data, and how far that has come."""
-
-    __slots__ = ("at", "checker", "data")
-
-    def __init__(self, data: Any) -> None:
-        self.data = data
-        self.at = 0
-        self.checker = 0  # the thread in which is_set() looks
-
-    def is_set(self, chat: Any) -> bool:
-        """Whether somebody has set the chat's ac_in_buffer."""
-        self.checker = get_ident()  # any other thread may look at the same moment
-        found = chat.ac_in_buffer
-        self.checker = 0
-        return found is not _UNSET
-
-
-# By the identity of their chats.
-_bursts: dict[int, _Burst] = {}
-
-
-class _Rest:
-    """`ac_in_buffer` of a chat that has none of its own, because a burst is passed on."""
-
-    def __get__(self, chat: Any, owner: Any) -> Any:
-        if chat is None:
-            return self
-        burst = _bursts.get(id(chat))
-        if burst is None:
-            # A class that comes after this one may have it, as ever.
-            return super(async_chat, chat).ac_in_buffer  # type: ignore[misc]
-        if burst.checker and burst.checker == get_ident():
-            return _UNSET
-        return burst.data[burst.at :]
-
-
-_REST: Any = _Rest()
+_REST: Any = Rest()
 
 
 def _is_bytes(piece: Any) -> bool:
@@ -174,29 +126,42 @@ class async_chat(asyncore.dispatcher):
         except OSError:
             self.handle_error()
             return
-        if type(received) is not bytes and isinstance(received, str) and self.use_encoding:
-            received = bytes(received, self.encoding)
+        if type(received) is not bytes:
+            received = _encoded(self, received)
         self.ac_in_buffer = data = self.ac_in_buffer + received
         ours = issubclass(type(self), async_chat)
+        corked = False
         try:
             while data:
                 terminator = self.get_terminator()
                 if not terminator or isinstance(terminator, int):
                     _pass_on_count(self, data, terminator)
-                elif (end := data.find(terminator)) < 0:
+                    data = self.ac_in_buffer
+                    continue
+                line, end, left = data.partition(terminator)
+                if not end:
                     if not _pass_on_part(self, data, terminator):
                         return
-                elif len(data) - end > _BURST and type(self).ac_in_buffer is _REST:
+                elif len(left) > _BURST and type(self).ac_in_buffer is _REST:
+                    if not corked:
+                        _cork(self, True)
+                        corked = True
                     _pass_on_burst(self, data, terminator)
                 else:
                     if ours and self.ac_max_line_size is not None:
-                        if not _collect(self, data[:end], True):
+                        if not _collect(self, line, True):
                             return
-                    elif end:
-                        self.collect_incoming_data(data[:end])
-                    self.ac_in_buffer = left = self.ac_in_buffer[end + len(terminator) :]
-                    if left or _held_back:
-                        _cork(self, bool(left))
+                    elif line:
+                        self.collect_incoming_data(line)
+                    if self.ac_in_buffer is not data:  # somebody has set it
+                        left = self.ac_in_buffer[len(line) + len(end) :]
+                    self.ac_in_buffer = left
+                    if left:
+                        if not corked:
+                            _cork(self, True)
+                            corked = True
+                    elif corked:
+                        _cork(self, False)
                     self.found_terminator()
                 data = self.ac_in_buffer
         finally:
@@ -228,16 +193,20 @@ class async_chat(asyncore.dispatcher):
         Raises TypeError for anything else.
         """
         # Typed as bytes alone, as typeshed had it: so are the overrides in programs.
-        if _held_back and _held_back.get(id(self)) is _MORE:
-            if type(data) is bytes and 0 < len(data) <= self.ac_out_buffer_size:
-                self.producer_fifo.append(data)
-                return
-        elif push_short is not None:
-            waits = push_short(self, data, _sends_plainly)
+        if push_short is not None:
+            waits = push_short(self, data, _sends_plainly, _MORE)
             if waits is not None:
                 if waits:
                     asyncore._touch(self)
                 return
+        elif (
+            _held_back
+            and _held_back.get(id(self)) is _MORE
+            and type(data) is bytes
+            and 0 < len(data) <= self.ac_out_buffer_size
+        ):
+            self.producer_fifo.append(data)
+            return
         if type(data) is not bytes:
             if not isinstance(data, (bytes, bytearray, memoryview)):
                 raise TypeError(f"data argument must be byte-ish ({type(data)!r})")
@@ -302,11 +271,20 @@ class async_chat(asyncore.dispatcher):
         self.producer_fifo.clear()
 
 
+_REST.owner = async_chat
+
 # As it is here; a program may replace it in the class, too.
 _INITIATE_SEND = async_chat.initiate_send
 
 
 # -- input, passed on ----------------------------------------------------------------------
+
+
+def _encoded(chat: Any, received: Any) -> Any:
+    """Return what an overridden recv() returned, in bytes if it is text and that is wanted."""
+    if isinstance(received, str) and chat.use_encoding:
+        return bytes(received, chat.encoding)
+    return received
 
 
 def _pass_on_count(chat: Any, data: Any, size: Any) -> None:
@@ -338,26 +316,22 @@ def _pass_on_part(chat: Any, data: Any, terminator: Any) -> bool:
 
 
 def _pass_on_burst(chat: Any, data: Any, terminator: Any) -> None:
-    """Pass on lines, as long as much follows them, and until somebody sets that."""
-    size = len(terminator)
-    burst = _bursts[id(chat)] = _Burst(data)
-    del chat.ac_in_buffer
+    """Pass on lines, but not the last one, until somebody sets what ends or follows them."""
+    limited = issubclass(type(chat), async_chat) and chat.ac_max_line_size is not None
+    burst = Burst(chat, data)
     try:
-        while (end := data.find(terminator, burst.at)) >= 0 and len(data) - end > _BURST:
-            if not _collect(chat, data[burst.at : end], True):
-                return
-            is_set = burst.is_set(chat)
-            if is_set:
-                chat.ac_in_buffer = chat.ac_in_buffer[end + size - burst.at :]
-            burst.at = end + size
-            _cork(chat, True)
+        while (line := burst.next_line(chat, terminator)) is not None:
+            if limited:
+                if not _collect(chat, line, True):
+                    return
+            elif line:
+                chat.collect_incoming_data(line)
+            unset = burst.go_on(chat)
             chat.found_terminator()
-            if is_set or burst.is_set(chat) or chat.get_terminator() is not terminator:
+            if not unset or chat.get_terminator() is not terminator:
                 return
     finally:
-        if not burst.is_set(chat):
-            chat.ac_in_buffer = data[burst.at :]
-        del _bursts[id(chat)]
+        burst.end(chat)
 
 
 def _collect(chat: Any, data: Any, whole: bool) -> bool:
@@ -423,7 +397,7 @@ def _next_piece(chat: Any, fifo: Any, size: Any) -> tuple[Any, Any]:
         return first, b""
     if type(first) is bytes:
         if len(first) > size > 0 and type(fifo) is deque:
-            first = _cut(fifo, size)
+            first = _cut(fifo, size)  # pyright: ignore
         elif len(fifo) > 1 and _is_to_be_joined(fifo, first, size) and _joins(chat):
             first = _join(fifo, size)
     try:
@@ -431,7 +405,7 @@ def _next_piece(chat: Any, fifo: Any, size: Any) -> tuple[Any, Any]:
     except TypeError:
         data = first.more()  # pyright: ignore
         if data:
-            fifo.appendleft(data)
+            fifo.appendleft(data)  # pyright: ignore
         else:
             del fifo[0]
         return first, b""
@@ -448,7 +422,7 @@ def _take_off(fifo: Any, first: Any, sent: Any) -> None:
         return
     fifo[0] = rest
     if type(rest) is bytes and len(rest) > 2 * _CUT and type(fifo) is deque:
-        _cut(fifo, _CUT)
+        _cut(fifo, _CUT)  # pyright: ignore
 
 
 def _cut(fifo: deque[Any], size: int) -> bytes:
@@ -475,7 +449,7 @@ def _is_to_be_joined(fifo: Any, first: bytes, size: Any) -> bool:
         return True
     if len(first) >= _LONG:
         return False
-    return len(fifo) > 64 or 4 * sum(map(_size_of_bytes, islice(fifo, 1, 9))) >= len(first)
+    return len(fifo) > 64 or 4 * sum(map(_size_of_bytes, islice(fifo, 1, 9))) >= len(first)  # pyright: ignore
 
 
 def _size_of_bytes(piece: Any) -> int:

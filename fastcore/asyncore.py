@@ -30,11 +30,13 @@ from errno import (
     EWOULDBLOCK,
     errorcode,
 )
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from . import loop as _loop
 from ._codes import DISCONNECTED as _DISCONNECTED, EXHAUSTED as _EXHAUSTED
 from ._engine import held_back as _held_back, recv as _recv, send as _send
+from ._originals import is_original
 from .loop import ExitNow
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from _typeshed import FileDescriptorLike, ReadableBuffer
+
+    from ._engine import Mode as _Mode
 
     _Map: TypeAlias = MutableMapping[int, Any]
 
@@ -231,15 +235,23 @@ def poll2(timeout: float | None = 0.0, map: _Map | None = None) -> None:
 poll3 = poll2  # an old name
 
 
-def _replaceable() -> tuple[Any, ...]:
-    """What a program may have replaced so that the loop must be the standard library's."""
+def _parts() -> tuple[Any, ...]:
+    return poll, poll2, read, write, readwrite, _exception
+
+
+_OUR_PARTS = _parts()
+
+
+def _is_replaced() -> bool:
+    """Whether a program has replaced a part of the loop, which must be the standard library's then.
+
+    Of `select` and its functions it may have done so before this module was imported.
+    """
     return (
-        poll, poll2, read, write, readwrite, _exception,
-        select, getattr(select, "select", None), getattr(select, "poll", None),
-    )  # fmt: skip
-
-
-_AS_IMPORTED = _replaceable()
+        _parts() != _OUR_PARTS
+        or not is_original(getattr(select, "select", None), "select")
+        or (hasattr(select, "poll") and not is_original(select.poll, "select"))
+    )
 
 
 def loop(
@@ -257,9 +269,12 @@ def loop(
     """
     if map is None:
         map = socket_map
+    if not map and map is socket_map:
+        _look_for_another()
     by_poll = bool(use_poll) and hasattr(select, "poll")
-    if _replaceable() != _AS_IMPORTED:
-        _loop_over(poll2 if by_poll else poll, timeout, map, count)
+    mode = _loop.ASYNCORE_BY_POLL if by_poll else _loop.ASYNCORE
+    if _is_replaced():
+        _loop_over(poll2 if by_poll else poll, timeout, map, count, mode)
         return
     if not map or (count is not None and not count > 0):
         return
@@ -267,24 +282,70 @@ def loop(
         if not by_poll or timeout != timeout:
             raise ValueError("timeout must be non-negative")
         timeout = None
-    mode = _loop.ASYNCORE_BY_POLL if by_poll else _loop.ASYNCORE
     _loop.get_loop(map)._drive(mode, timeout, count)
 
 
+_told_of_another = False
+
+
+def _look_for_another() -> None:
+    """Warn, once, where the channels that are to be served stand in another module's map."""
+    global _told_of_another
+    other = sys.modules.get("asyncore")
+    # Nothing is looked up on a module that may answer for itself.
+    if _told_of_another or type(other) is not ModuleType or other.__name__ == __name__:
+        return
+    channels = vars(other).get("socket_map")
+    if channels and channels is not socket_map:
+        _told_of_another = True
+        warnings.warn(
+            f"{__name__}.loop() has nothing to serve, and another asyncore has channels, that in "
+            f"{vars(other).get('__file__')}: fastcore.install(), before anything imports asyncore, "
+            "joins them",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
 def _loop_over(
-    turn: Callable[[float | None, Any], None], timeout: float | None, map: Any, count: float | None
+    turn: Callable[[float | None, Any], None],
+    timeout: float | None,
+    map: Any,
+    count: float | None,
+    mode: _Mode,
 ) -> None:
-    """Drive turns that are not ours: a patched poll(), or a patched select module."""
+    """Drive turns that are not ours: a patched poll(), or a patched select module.
+
+    The timers and callbacks of the loop have their time, too.
+    """
     while map and (count is None or count > 0):
-        turn(timeout, map)
+        known = _loop._loops.get(id(map))
+        if known is None or not known._engine.has_pending():
+            turn(timeout, map)
+        else:
+            turn(_until_due(known, timeout), map)
+            known._drive(mode, 0.0, 1)
         if count is not None:
             count -= 1
+
+
+def _until_due(known: _loop.Loop, timeout: float | None) -> float | None:
+    due = known.next_deadline()
+    if due is None:
+        return timeout
+    seconds = max(0.0, due - known.time())
+    return seconds if timeout is None else min(timeout, seconds)
+
+
+def _is_standard(function: Any) -> bool:
+    """Whether it is of the module `socket`: no decorator can give itself its globals."""
+    return getattr(function, "__globals__", None) is vars(socket)
 
 
 # As they are here: a program may replace them, or have replaced them before (None, then).  The
 # numbers behind `socket.family` and `socket.type`, which make enumeration members of them.
 _SOCKET = socket.socket
-_SOCKET_ACCEPT = _SOCKET.accept if _SOCKET.__base__ is _socket.socket else None
+_SOCKET_ACCEPT = _SOCKET.accept if _is_standard(_SOCKET.accept) else None
 _FAMILY = _socket.socket.family.__get__
 _TYPE = _socket.socket.type.__get__
 
@@ -293,7 +354,11 @@ _ACCEPTED_AT_ONCE = 64
 
 def _accept(sock: Any) -> Any:
     """Do what `sock.accept()` does, in half the time for a standard socket."""
-    if type(sock) is not _SOCKET or _SOCKET.accept is not _SOCKET_ACCEPT:
+    if (
+        type(sock) is not _SOCKET
+        or _SOCKET.accept is not _SOCKET_ACCEPT
+        or socket.socket is not _SOCKET
+    ):
         return sock.accept()
     fd, addr = sock._accept()  # type: ignore[attr-defined]
     conn = _SOCKET(_FAMILY(sock), _TYPE(sock), sock.proto, fileno=fd)  # pyright: ignore
@@ -748,7 +813,7 @@ def _backlog_of(channel: Any) -> _Backlog | None:
 
 def _begin_backlog(channel: Any, waiting: bytes) -> None:
     """Have much that waits added to in place, if `out_buffer` is what it is by default."""
-    kind = type(channel)
+    kind = type(channel)  # pyright: ignore
     if (
         not issubclass(kind, dispatcher_with_send)
         or kind.out_buffer is not _OUT_BUFFER

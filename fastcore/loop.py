@@ -382,8 +382,8 @@ class Home:
     __slots__ = ("__weakref__", "loop", "map")
 
     def __init__(self, map: Any, loop: Loop | None) -> None:
-        self.map = map
-        self.loop = loop
+        self.map: Any = map
+        self.loop: Loop | None = loop
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()

@@ -29,7 +29,7 @@ enum {
     POLLER_INVALID = 32 /* the descriptor is closed */
 };
 
-/* What the caller wants back with an event: `index` is small and dense (the
+/* What the caller wants back with an event: `index` is the descriptor (the
  * pollers keep tables by it), `generation` tells a reused index apart. */
 typedef struct {
     uint32_t index;
@@ -48,7 +48,11 @@ typedef struct {
 
     /* A new, empty set, or NULL with errno set. */
     poller *(*open)(void);
+    /* Closes no descriptor that others have closed and opened anew. */
     void (*close)(poller *self);
+
+    /* Whether the set's descriptor is still what was opened. */
+    int (*is_own)(poller *self);
 
     /* Change the interest in fd from old to new (0 is none: the descriptor
      * then leaves the kernel's set).  Returns 0 or an errno value:

@@ -38,6 +38,7 @@
 
 struct poller {
     int fd;
+    poller_file behind;
     struct epoll_event *buffer;
     uint32_t room;
     poller_files files;
@@ -55,13 +56,21 @@ epoll_poller_open(void)
         free(self);
         return NULL;
     }
+    self->behind = poller_file_behind(self->fd);
     return self;
+}
+
+static int
+epoll_poller_is_own(poller *self)
+{
+    return poller_is_file(self->fd, self->behind);
 }
 
 static void
 epoll_poller_close(poller *self)
 {
-    close(self->fd);
+    if (epoll_poller_is_own(self))
+        close(self->fd);
     poller_list_free(&self->files.list);
     free(self->buffer);
     free(self);
@@ -184,6 +193,7 @@ const poller_kind poller_kind_epoll = {
     .name = "epoll",
     .open = epoll_poller_open,
     .close = epoll_poller_close,
+    .is_own = epoll_poller_is_own,
     .set = epoll_poller_set,
     .wait = epoll_poller_wait,
     .fileno = epoll_poller_fileno,

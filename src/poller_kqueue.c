@@ -51,6 +51,7 @@ typedef struct {
 
 struct poller {
     int fd;
+    poller_file behind;
     pid_t owner;
     struct kevent *buffer;
     uint32_t room;
@@ -72,19 +73,26 @@ kqueue_poller_open(void)
         return NULL;
     }
     fcntl(self->fd, F_SETFD, FD_CLOEXEC);
+    self->behind = poller_file_behind(self->fd);
     self->owner = getpid();
     return self;
+}
+
+static int
+kqueue_poller_is_own(poller *self)
+{
+#ifndef __linux__ /* the library's is an ordinary descriptor */
+    if (self->owner != getpid())
+        return 0;
+#endif
+    return poller_is_file(self->fd, self->behind);
 }
 
 static void
 kqueue_poller_close(poller *self)
 {
-#ifdef __linux__
-    close(self->fd); /* the library's is an ordinary descriptor */
-#else
-    if (self->owner == getpid())
+    if (kqueue_poller_is_own(self))
         close(self->fd);
-#endif
     poller_list_free(&self->files.list);
     free(self->buffer);
     free(self->slots);
@@ -343,6 +351,7 @@ const poller_kind poller_kind_kqueue = {
     .name = "kqueue",
     .open = kqueue_poller_open,
     .close = kqueue_poller_close,
+    .is_own = kqueue_poller_is_own,
     .set = kqueue_poller_set,
     .wait = kqueue_poller_wait,
     .fileno = kqueue_poller_fileno,

@@ -184,6 +184,13 @@ poll_poller_close(poller *self)
 }
 
 static int
+poll_poller_is_own(poller *self)
+{
+    (void)self; /* it has no descriptor */
+    return 1;
+}
+
+static int
 poll_poller_fileno(poller *self)
 {
     (void)self;
@@ -265,6 +272,7 @@ const poller_kind poller_kind_poll = {
     .name = "poll",
     .open = poll_poller_open,
     .close = poll_poller_close,
+    .is_own = poll_poller_is_own,
     .set = poll_poller_set,
     .wait = poll_poller_wait,
     .fileno = poll_poller_fileno,

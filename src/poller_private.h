@@ -13,6 +13,7 @@
 
 #ifndef _WIN32
 #include <fcntl.h>
+#include <sys/stat.h>
 #endif
 
 #if defined(__linux__)
@@ -44,6 +45,41 @@ poller_is_open(poller_fd fd)
     return fd >= 0 && fcntl(fd, F_GETFD) >= 0;
 #endif
 }
+
+#ifndef _WIN32
+
+/* What tells the open file behind a descriptor from others: a program may close
+ * all descriptors that there are, and their numbers are used again. */
+typedef struct {
+    dev_t device;
+    ino_t number;
+    mode_t type;
+} poller_file;
+
+static inline poller_file
+poller_file_behind(int fd)
+{
+    poller_file result = {0};
+    struct stat about;
+
+    if (fstat(fd, &about) == 0) {
+        result.device = about.st_dev;
+        result.number = about.st_ino;
+        result.type = about.st_mode & S_IFMT;
+    }
+    return result;
+}
+
+static inline int
+poller_is_file(int fd, poller_file file)
+{
+    poller_file now = poller_file_behind(fd);
+
+    return poller_is_open(fd) && now.device == file.device && now.number == file.number &&
+           now.type == file.type;
+}
+
+#endif
 
 /* Milliseconds for the kernel: rounded up, since a wait that ends too early
  * makes the caller spin until its timer is due; -1 is no limit. */

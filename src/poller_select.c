@@ -46,6 +46,13 @@ select_poller_open(void)
 }
 
 static int
+select_poller_is_own(poller *self)
+{
+    (void)self; /* it has no descriptor */
+    return 1;
+}
+
+static int
 select_poller_fileno(poller *self)
 {
     (void)self;
@@ -305,6 +312,7 @@ const poller_kind poller_kind_select = {
     .name = "select",
     .open = select_poller_open,
     .close = select_poller_close,
+    .is_own = select_poller_is_own,
     .set = select_poller_set,
     .wait = select_poller_wait,
     .fileno = select_poller_fileno,

@@ -92,7 +92,8 @@ def test_info_says_when_a_source_folder_hides_the_c_engine(
 def test_help_is_helpful(tmp_path: Path) -> None:
     assert "info" in cli(tmp_path, "--help").stdout
     usage = cli(tmp_path, "run", "--help").stdout
-    assert "--engine" in usage and "--poller" in usage and "-m module" in usage
+    for word in ("--engine", "--poller", "--interest", "-m module"):
+        assert word in usage
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,7 @@ def test_help_is_helpful(tmp_path: Path) -> None:
         (["run", "-m"], "what is to be run"),
         (["run", "--engine", "rust", "x.py"], "choose from auto, c, python"),
         (["run", "--engine", "python", "--poller", "magic", "x.py"], "available: "),
+        (["run", "--interest", "lazy", "x.py"], "choose from adaptive, strict"),
         (["run", "--unknown", "x.py"], "unrecognized arguments: --unknown"),
         ([], "required: command"),
     ],
@@ -122,7 +124,8 @@ def test_an_unknown_engine_in_the_environment_lists_the_choices(tmp_path: Path) 
 @pytest.mark.parametrize("option", ["--poller=select", "--poller select"])
 def test_switches_reach_the_program_and_its_children(tmp_path: Path, option: str) -> None:
     (tmp_path / "child.py").write_text(
-        "import fastcore, os; print(fastcore.engine, fastcore.get_loop({}).poller)\n"
+        "import fastcore, os\n"
+        "print(fastcore.engine, fastcore.get_loop({}).poller, os.environ['FASTCORE_INTEREST'])\n"
     )
     (tmp_path / "parent.py").write_text(
         "import subprocess, sys\n"
@@ -130,8 +133,9 @@ def test_switches_reach_the_program_and_its_children(tmp_path: Path, option: str
         "sys.stdout.flush()\n"
         "subprocess.run([sys.executable, 'child.py'], check=True)\n"
     )
-    done = cli(tmp_path, "run", "--engine", "python", *option.split(), "parent.py")
-    assert done.stdout.splitlines() == ["python select"] * 2, done.stderr
+    options = ["--engine", "python", *option.split(), "--interest", "strict"]
+    done = cli(tmp_path, "run", *options, "parent.py")
+    assert done.stdout.splitlines() == ["python select strict"] * 2, done.stderr
 
 
 def test_programs_get_our_modules(tmp_path: Path) -> None:

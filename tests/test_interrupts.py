@@ -209,7 +209,8 @@ def test_loops_nested_without_end_are_a_recursion_error(fast: Any, how: str) -> 
         try:
             if how == "callback":
                 loop.call_soon(nest)
-            peer.send(b"x")
+            else:
+                peer.send(b"x")
             loop.run_once(0)
         finally:
             sys.setrecursionlimit(limit)

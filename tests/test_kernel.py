@@ -301,6 +301,141 @@ def test_a_signal_handler_may_change_the_set_within_the_wait(bench: Bench) -> No
     assert seen == {other: WRITE}
 
 
+# -- its own descriptors, closed by others: a program that becomes a daemon closes all there are ---
+
+
+def _own_of(kernel: Any) -> list[int]:
+    """Have the kernel open what it needs; return the descriptors of it."""
+    before = {number for number in range(200) if _is_open(number)}
+    kernel.open()
+    return [number for number in range(200) if number not in before and _is_open(number)]
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+@needs_numbers
+@pytest.mark.parametrize("heirs", ["none", "files", "sockets"])
+def test_a_kernel_whose_descriptors_others_have_closed_goes_on(bench: Bench, heirs: str) -> None:
+    """With new ones; whoever has the old numbers now loses nothing, neither then nor later."""
+    left, right = bench.pair()
+    own = _own_of(bench.kernel)
+    one = bench.watched(left, READ)
+    assert bench.wait() == {}
+    for number in own:
+        os.close(number)
+    heir, heir_peer = bench.pair() if heirs == "sockets" else (None, None)
+    if heirs == "files":
+        kept = [os.open(os.devnull, os.O_RDONLY) for _ in own]
+    elif heir is not None and heir_peer is not None:
+        kept = [heir.fileno(), heir_peer.fileno()]
+        heir_peer.send(b"for the heir")
+    else:
+        kept = []
+    right.send(b"x")
+    end = time.monotonic() + PATIENCE
+    while bench.wait(0.1) != {one: READ} and time.monotonic() < end:
+        bench.kernel.look_at_own()
+    assert bench.wait(PATIENCE) == {one: READ}
+    assert bench.kernel.is_whole()
+    left.recv(1)
+    thread = threading.Timer(0.02, bench.kernel.wake)
+    thread.start()
+    assert (bench.wait(PATIENCE), bench.kernel.woken) == ({}, True)
+    thread.join()
+    bench.kernel.close()
+    assert all(_is_open(number) for number in kept)
+    if heir is not None:
+        assert heir.recv(100) == b"for the heir"
+    elif heirs == "files":
+        for number in kept:
+            os.close(number)
+
+
+@needs_numbers
+def test_interest_is_taken_though_others_have_closed_the_set(bench: Bench) -> None:
+    left, right = bench.pair()
+    for number in _own_of(bench.kernel):
+        os.close(number)
+    right.send(b"x")
+    one = bench.watched(left)
+    keep = os.dup(0)
+    bench.kernel.set(one, READ)
+    assert one.registered == READ
+    end = time.monotonic() + PATIENCE
+    while bench.wait(0.1) != {one: READ}:
+        assert time.monotonic() < end
+    os.close(keep)
+
+
+@needs_numbers
+def test_close_and_collection_leave_the_numbers_of_others_alone(bench: Bench) -> None:
+    other = bench.module.Kernel(bench.poller)
+    kept = []
+    for end in (bench.kernel.close, other.close):
+        own = _own_of(end.__self__)
+        for number in own:
+            os.close(number)
+        kept += [os.dup(0) for _ in own]
+        end()
+    del end, other
+    assert all(_is_open(number) for number in kept)
+    for number in kept:
+        os.close(number)
+
+
+@needs_numbers
+def test_a_wake_into_a_number_of_others_is_not_written(bench: Bench) -> None:
+    own = _own_of(bench.kernel)
+    for number in own:
+        os.close(number)
+    ends = [bench.pair() for _ in own]
+    bench.kernel.wake()
+    assert (bench.wait(PATIENCE), bench.kernel.woken) == ({}, True)
+    for one in [one for pair in ends for one in pair]:
+        with pytest.raises(BlockingIOError):
+            one.recv(1)
+
+
+# -- where the system refuses ---------------------------------------------------------------------
+
+
+@needs_numbers
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("seconds", [PATIENCE, inf])
+def test_select_hears_of_wake_ups_beyond_what_it_can_hold(engine: str, seconds: float) -> None:
+    resource = importlib.import_module("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < 1200:
+        pytest.skip("no process may have that many descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1200, limits[1]))
+    bench = Bench(engine, "select")
+    left, right = bench.pair()
+    lower = [os.dup(0)]
+    while lower[-1] < 1030:
+        lower.append(os.dup(0))
+    try:
+        one = bench.watched(left, READ)
+        assert bench.kernel.wake_fileno() > 1024
+        thread = threading.Timer(0.02, bench.kernel.wake)
+        thread.start()
+        assert (bench.wait(seconds), bench.kernel.woken) == ({}, True)
+        thread.join()
+        assert (bench.wait(0.05), bench.kernel.woken) == ({}, False)
+        right.send(b"x")
+        assert bench.wait(seconds) == {one: READ}
+    finally:
+        bench.close()
+        for number in lower:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_clock_thread_and_identity(engine: str) -> None:
     module = importlib.import_module(f"fastcore._{engine}.kernel")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -139,6 +142,33 @@ def test_an_object_may_take_the_place_of_another_under_its_number(site: Site) ->
     peer.send(b"x")
     site.turn(timeout=5)
     assert (first.events, second.events) == ([], [("read", b"x")])
+
+
+@needs_numbers
+def test_a_channel_that_cannot_be_watched_for_now_is_told_and_served_later(site: Site) -> None:
+    """There is no descriptor left, just when the loop needs its own."""
+    import resource
+
+    ours, peer = site.pair()
+    told = []
+
+    def handle_error(self: Any) -> None:
+        error = sys.exc_info()[1]
+        assert isinstance(error, OSError)
+        told.append(error.errno)
+
+    channel = site.channel(ours, handle_error=handle_error)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with contextlib.suppress(OSError):  # the wait itself needs one, too
+            site.loop.run_once(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert told == [errno.EMFILE]
+    peer.send(b"x")
+    site.run_until(lambda: channel.events)
+    assert channel.events == [("read", b"x")]
 
 
 # -- fork ----------------------------------------------------------------------------------------

@@ -28,12 +28,13 @@ from poller_cases import (
 )
 from support import needs_poll
 
-from fastcore._python import pollers as _pollers_py
+from fastcore import _originals
+from fastcore._python import pollers as pollers
 
 LINUX = sys.platform == "linux"
 HAS_KQUEUE = hasattr(select, "kqueue")
 HAS_POLL = hasattr(select, "poll")  # of which the stand-in is made
-NAMES = [*_pollers_py.kinds, *(("kqueue",) if HAS_POLL and not HAS_KQUEUE else ())]
+NAMES = [*pollers.kinds, *(("kqueue",) if HAS_POLL and not HAS_KQUEUE else ())]
 
 EVFILT_READ, EVFILT_WRITE, EVFILT_EXCEPT = -1, -2, -3
 EV_ADD, EV_DELETE, EV_ERROR, EV_EOF = 1, 2, 0x4000, 0x8000
@@ -140,14 +141,16 @@ def load_with(**names):
     fake = types.ModuleType("select")
     fake.select = select.select
     vars(fake).update(names)
-    spec = importlib.util.spec_from_file_location("pollers_elsewhere", _pollers_py.__file__)
+    spec = importlib.util.spec_from_file_location(
+        "fastcore._python.pollers_over_a_double", pollers.__file__
+    )
     module = importlib.util.module_from_spec(spec)
-    real = sys.modules["select"]
-    sys.modules["select"] = fake
+    real = _originals.original
+    _originals.original = lambda name: fake if name == "select" else real(name)
     try:
         spec.loader.exec_module(module)
     finally:
-        sys.modules["select"] = real
+        _originals.original = real
     return module
 
 
@@ -189,8 +192,8 @@ class PythonProbe(Probe):
 
 @pytest.fixture(params=NAMES)
 def probe(request):
-    known = request.param in _pollers_py.kinds
-    kinds = _pollers_py.kinds if known else request.getfixturevalue("elsewhere").kinds
+    known = request.param in pollers.kinds
+    kinds = pollers.kinds if known else request.getfixturevalue("elsewhere").kinds
     probe = PythonProbe(kinds[request.param]())
     yield probe
     probe.close()
@@ -215,7 +218,7 @@ class TestQuery(QueryCases):
 
     @pytest.fixture(params=[pytest.param("poll", marks=needs_poll), "select"])
     def query(self, request):
-        query_now = (_pollers_py if request.param == "poll" else load_with()).query_now
+        query_now = (pollers if request.param == "poll" else load_with()).query_now
 
         def query(queries):
             interest = {}
@@ -235,7 +238,7 @@ class TestTable:
 
     def test_order_of_preference(self, elsewhere):
         order = ["epoll", "kqueue", "poll", "select"]
-        assert list(_pollers_py.kinds) == [name for name in order if name in _pollers_py.kinds]
+        assert list(pollers.kinds) == [name for name in order if name in pollers.kinds]
         assert list(elsewhere.kinds) == ["kqueue", "poll", "select"]
         assert list(load_with().kinds) == ["select"]
         assert all(kind.name == name for name, kind in elsewhere.kinds.items())
@@ -245,15 +248,15 @@ class TestTable:
         for name in ("select", "poll", "epoll", "kqueue", "kevent"):
             monkeypatch.delattr(select, name, raising=False)
         left, _ = poller_cases.socket_pair(resources)
-        for kind in _pollers_py.kinds.values():
+        for kind in pollers.kinds.values():
             poller = kind()
             resources.callback(poller.close)
             poller.set(left.fileno(), 0, WRITE)
             assert poller.wait(5) == [(left.fileno(), WRITE)]
-        assert _pollers_py.query_now({left.fileno(): WRITE}) == {left.fileno(): WRITE}
+        assert pollers.query_now({left.fileno(): WRITE}) == {left.fileno(): WRITE}
 
     def test_what_select_refuses_says_why(self, resources):
-        poller = _pollers_py.SelectPoller()
+        poller = pollers.SelectPoller()
         left, _ = poller_cases.socket_pair(resources)
         poller._limit = 0 if os.name == "nt" else left.fileno()  # how many; which number
         with pytest.raises(OSError, match=rf"descriptor {left.fileno()} is beyond what select\(\)"):
@@ -266,7 +269,7 @@ class TestStrangers:
 
     @pytest.fixture
     def poller(self):
-        poller = _pollers_py.EpollPoller()
+        poller = pollers.EpollPoller()
         yield poller
         poller.close()
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .push import push_short as push_short
+from .push import held_back as held_back, push_short as push_short
 from .sockets import GONE, receive, transmit
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-
-# What is held back, by the identity of its channel: it goes before what is sent at once.
-held_back: dict[int, Any] = {}
 
 
 def recv(self: Any, buffer_size: int) -> bytes:

@@ -25,6 +25,7 @@ cdef class Dispatch:
     cdef Kernel _kernel
     cdef tuple _passed_through
     cdef object _report
+    cdef object _rest
     cdef list _writers
     cdef list _fired
     cdef Registration _serving
@@ -36,6 +37,8 @@ cdef class Dispatch:
     @cython.locals(interest=Interest, plain=dict, registration=Registration, want=int, announced=bint)
     cdef _ask(self, list asked, bint eager)
     cdef _tell_kernel(self, Registration registration, channel)
+    @cython.locals(outer=Registration)
+    cdef bint _tell_refused(self, Registration registration, channel, error) except -1
     @cython.locals(
         interest=Interest, writers=list, acted=bint, ready=list, registration=Registration
     )

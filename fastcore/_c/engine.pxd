@@ -8,7 +8,7 @@ from .interest cimport Interest, Registration
 from .kernel cimport Kernel, get_ident, monotonic
 from .timers cimport Handle, Timers
 
-cdef double QUIET, STEP_ASIDE, SOON
+cdef double QUIET, STEP_ASIDE, REST, SOON
 cdef long long LOOK_EVERY
 cdef Py_ssize_t DEEPEST
 

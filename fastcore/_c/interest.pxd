@@ -55,6 +55,7 @@ cdef class Interest:
     @cython.locals(size=Py_ssize_t, now=double, asked=list)
     cdef list next_to_ask(self)
     cdef list take_dirty(self)
+    cdef list next_after_writes(self)
     cdef list begin_sweep(self, double now)
     cdef list _all(self)
     cdef note_event(self, Registration registration)

@@ -24,16 +24,19 @@ cdef class Kernel:
     cdef object __weakref__
     cdef const void *_kind
     cdef void *_poller
-    cdef list _pair
-    cdef object _close_pair
+    cdef list _wakeup
+    cdef object _close_wakeup
     cdef int _wake_pending
     cdef int _contended
+    cdef bint _apart
     cdef unsigned int _generation
     cdef list _watched
     cdef list _lost
 
     cpdef int set(self, Watched watched, int interest) except -1
     cpdef list wait(self, double seconds)
+    cpdef bint is_whole(self) except -1
+    cpdef int look_at_own(self) except -1
     cpdef int begin_nested(self) except -1
     cpdef int end_nested(self) except -1
     cpdef list ready_now(self, list asked)
@@ -50,8 +53,11 @@ cdef class Kernel:
     cdef int _keep(self, Watched watched) except -1
     cdef int _wait(self, long long nanoseconds, void *events) except -1
     cdef Watched _find(self, void *event)
-    cdef int _open_pair(self) except -1
+    cdef int _open_wakeup(self) except -1
     cdef int _watch_again(self, void *made, Watched one, bint lost) except -1
     cdef int _give_back(self) except -1
     cdef int _renew(self) except -1
+    cdef int _renew_set(self) except -1
+    cdef int _wait_in_slices(self, long long nanoseconds, void *events) except -1
+    cdef int _after_failure(self, int failure, long long nanoseconds) except -1
     cdef int _take_wakeups(self) except -1

@@ -16,10 +16,12 @@ from libc.errno cimport EBADF, EINTR, ERANGE, errno
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t
 
-import _socket
 import os
-import socket
 import weakref
+from time import sleep
+
+from .. import _codes
+from .._wakeup import WakeUp
 
 
 cdef extern from "poller.h" nogil:
@@ -39,6 +41,7 @@ cdef extern from "poller.h" nogil:
         const char *name
         poller *(*open)() noexcept nogil
         void (*close)(poller *) noexcept nogil
+        int (*is_own)(poller *) noexcept nogil
         int (*set)(poller *, poller_fd, poller_token, int, int) noexcept nogil
         int (*wait)(poller *, int64_t, poller_event *, int) noexcept nogil
         int (*fileno)(poller *) noexcept nogil
@@ -78,11 +81,14 @@ build_info = {
     "kqueue": (<bytes> PLATFORM_KQUEUE).decode(),
 }
 
-# In one piece: a signal handler may raise between the two sockets of the other one.
-_socketpair = getattr(_socket, "socketpair", socket.socketpair)
-
 # No descriptor is larger: on Windows it is as wide as a pointer, but its tables are not.
 LARGEST = 2**31 - 1
+
+# How long a wait rests, in seconds, that the system has no memory for.
+cdef double PAUSE = 0.01
+
+# How long a wait may not hear of a wake-up, in seconds, where select() cannot hold the receiver.
+cdef double SLICE = 0.02
 
 cdef enum:
     BATCH = 256  # how many events one wait takes at most
@@ -144,7 +150,7 @@ cdef class Kernel:
         self._kind = poller_find(poller.encode())
         if self._kind == NULL:
             raise ValueError(f"no poller {poller!r} here; there are: {', '.join(pollers())}")
-        self._pair = []
+        self._wakeup = []  # one, while open: other threads look in while it is closed
         self._watched = []
         self._lost = []
 
@@ -171,9 +177,20 @@ cdef class Kernel:
             number = (<poller_kind *> self._kind).set(
                 <poller *> self._poller, <poller_fd> watched.fd, token, old, interest
             )
+            if number != 0 and interest and not self.is_whole():
+                self._forget(watched)
+                self._renew()  # it was our own descriptor that is closed
+                number = (<poller_kind *> self._kind).set(
+                    <poller *> self._poller, <poller_fd> watched.fd, token, 0, interest
+                )
         if interest == 0 or number != 0:
             watched.registered = 0
             self._forget(watched)
+            if interest and old and self._poller != NULL:
+                # What was asked for before may still hold.
+                (<poller_kind *> self._kind).set(
+                    <poller *> self._poller, <poller_fd> watched.fd, token, old, 0
+                )
             if interest:
                 raise _refusal(number, watched.fd)
             return 0  # it may be closed: the kernel has forgotten it
@@ -207,7 +224,10 @@ cdef class Kernel:
             nanoseconds = 0
         elif seconds != INFINITY:
             nanoseconds = <int64_t> (min(seconds, 1e9) * 1e9)
-        count = self._wait(nanoseconds, events)
+        if self._apart and nanoseconds != 0:
+            count = self._wait_in_slices(nanoseconds, events)
+        else:
+            count = self._wait(nanoseconds, events)
         fired = PyList_New(count)
         for position in range(count):
             one = self._find(&events[position])
@@ -227,7 +247,7 @@ cdef class Kernel:
             del fired[taken:]
             if strangers:
                 # A file that is no longer watched goes on firing: only a new set is rid of it.
-                self._renew()
+                self._renew_set()
         if self._lost:
             fired += self._lost
             self._lost.clear()
@@ -274,10 +294,49 @@ cdef class Kernel:
                     self._contended = CONTENDED
         if count < 0:
             if failure != EINTR:
-                raise OSError(failure, os.strerror(failure))
+                return self._after_failure(failure, nanoseconds)
             PyErr_CheckSignals()
             return 0
         return count
+
+    cdef int _wait_in_slices(self, long long nanoseconds, void *events) except -1:
+        """Wait, and ask the receiver of wake-ups in between, which the poller cannot hold."""
+        cdef poller_event *wakeup = <poller_event *> events
+        cdef double end = INFINITY if nanoseconds < 0 else platform_monotonic() + nanoseconds / 1e9
+        cdef double left
+        cdef int count
+        while True:
+            left = end - platform_monotonic()
+            count = self._wait(<long long> (max(0.0, min(left, SLICE)) * 1e9), events)
+            if count == 0 and self._wakeup and self.is_readable(self._wakeup[0].receiver):
+                wakeup.token.index = wakeup.token.generation = 0
+                wakeup.mask = POLLER_READ
+                return 1
+            if count or left <= SLICE:
+                return count
+
+    cdef int _after_failure(self, int failure, long long nanoseconds) except -1:
+        """Go on after a wait that failed: with a new set, or a moment later; else raise it."""
+        if not self.is_whole():
+            self._renew()
+        elif failure in _codes.SHORT_FOR_NOW:
+            sleep(PAUSE if nanoseconds < 0 else min(nanoseconds / 1e9, PAUSE))
+        else:
+            raise OSError(failure, os.strerror(failure))
+        return 0
+
+    cpdef bint is_whole(self) except -1:
+        """Whether the descriptors that it has opened are still its own: others may close them."""
+        cdef const poller_kind *kind = <const poller_kind *> self._kind
+        if self._poller != NULL and not kind.is_own(<poller *> self._poller):
+            return False
+        return not self._wakeup or bool(self._wakeup[0].is_whole())
+
+    cpdef int look_at_own(self) except -1:
+        """Open anew what others have closed of the kernel's own descriptors."""
+        if not self.is_whole():
+            self._renew()
+        return 0
 
     # Here signal handlers run when the system call has ended, and where it has found nothing.
 
@@ -317,19 +376,17 @@ cdef class Kernel:
         return poller_query_now(&query, 1) > 0 and query.mask & POLLER_READ != 0
 
     cpdef bint is_closed(self, Watched watched) except -1:
-        """Whether that descriptor is closed."""
+        """Whether that descriptor is closed; where the system cannot tell, it is not."""
         cdef poller_query query
         query.fd, query.mask = <poller_fd> watched.fd, POLLER_READ
-        return poller_query_now(&query, 1) < 0 or query.mask & POLLER_INVALID != 0
+        return poller_query_now(&query, 1) > 0 and query.mask & POLLER_INVALID != 0
 
     cpdef int wake(self) except -1:
         """End a wait, or the next one; from any thread or signal handler."""
         if platform_flag_raise(&self._wake_pending):
             return 0
-        try:
-            self._pair[1].send(b"\0")
-        except (IndexError, OSError):
-            pass  # not open, or just closed: nobody waits; full: it wakes anyway
+        for wakeup in self._wakeup:  # where there is none, nobody waits
+            wakeup.send()
         return 0
 
     cpdef bint is_woken(self) noexcept:
@@ -339,7 +396,7 @@ cdef class Kernel:
     def wake_fileno(self):
         """Return the descriptor to which a byte is written that ends a wait, as signals do."""
         self.open()
-        return self._pair[1].fileno()
+        return self._wakeup[0].sender
 
     def fileno(self):
         """Return the descriptor of the kernel's set, or -1 where the poller has none."""
@@ -348,7 +405,7 @@ cdef class Kernel:
 
     cpdef bint is_open(self) noexcept:
         """Whether all that a wait needs is there."""
-        return self._poller != NULL and len(self._pair) > 0
+        return self._poller != NULL and len(self._wakeup) > 0
 
     cpdef int open(self) except -1:
         """Have all that a wait needs; does nothing where it is there."""
@@ -356,20 +413,22 @@ cdef class Kernel:
         cdef poller *made
         cdef poller_token token
         cdef int number
-        if not self._pair:
-            self._open_pair()
+        if not self._wakeup:
+            self._open_wakeup()
         if self._poller != NULL:
             return 0
         made = kind.open()
         if made == NULL:
             PyErr_SetFromErrno(OSError)
         try:
-            receiver = self._pair[0].fileno()
+            wakeup = self._wakeup[0]
+            receiver = wakeup.receiver
             token.index, token.generation = receiver, 0
             number = kind.set(made, <poller_fd> <Py_ssize_t> receiver, token, 0, POLLER_READ)
-            if number:
+            self._apart = number == ERANGE
+            if number and not self._apart:
                 raise OSError(number, os.strerror(number))
-            own = [kind.fileno(made), *[sock.fileno() for sock in self._pair]]
+            own = (kind.fileno(made), receiver, wakeup.sender)
             for one in list(self._watched):
                 if one is not None:
                     self._watch_again(made, <Watched> one, (<Watched> one).fd in own)
@@ -379,15 +438,13 @@ cdef class Kernel:
         self._poller = made
         return 0
 
-    cdef int _open_pair(self) except -1:
-        receiver, sender = pair = _socketpair()
-        receiver.setblocking(False)
-        sender.setblocking(False)
-        self._close_pair = weakref.finalize(self, _close_all, list(pair))
-        self._close_pair.atexit = False
-        self._pair.extend(pair)
+    cdef int _open_wakeup(self) except -1:
+        wakeup = WakeUp()
+        self._close_wakeup = weakref.finalize(self, wakeup.close)
+        self._close_wakeup.atexit = False
+        self._wakeup.append(wakeup)
         if self._wake_pending:
-            sender.send(b"\0")  # asked for while nothing was open
+            wakeup.send()  # asked for while nothing was open
         return 0
 
     cdef int _watch_again(self, void *made, Watched one, bint lost) except -1:
@@ -401,10 +458,9 @@ cdef class Kernel:
             )
         if number == 0:
             return 0
-        if number != EBADF:
-            raise OSError(number, os.strerror(number))
+        # What was refused for another reason is asked again, and told why.
         self._forget(one)
-        one.registered, one.fired = 0, POLLER_INVALID
+        one.registered, one.fired = 0, POLLER_INVALID if number == EBADF else 0
         self._lost.append(one)
         return 0
 
@@ -428,24 +484,24 @@ cdef class Kernel:
         if self._poller != NULL:
             (<poller_kind *> self._kind).close(<poller *> self._poller)
             self._poller = NULL
-        if self._pair:
-            self._pair.clear()
-            self._close_pair()
+        if self._wakeup:
+            self._wakeup.clear()
+            self._close_wakeup()
         return 0
 
     cdef int _renew(self) except -1:
+        self._give_back()
+        return self.open()
+
+    cdef int _renew_set(self) except -1:
         if self._poller != NULL:
             (<poller_kind *> self._kind).close(<poller *> self._poller)
             self._poller = NULL
         return self.open()
 
     cdef int _take_wakeups(self) except -1:
-        if self._pair:
-            try:
-                while len(self._pair[0].recv(4096)) == 4096:
-                    pass
-            except OSError:
-                pass
+        if self._wakeup and not self._wakeup[0].take():
+            self._renew()
         platform_flag_lower(&self._wake_pending)
         self.woken = True
         PyErr_CheckSignals()  # a signal woke us, perhaps, and no Python code runs its handler
@@ -459,8 +515,3 @@ def _refusal(int number, fd):
             number, f"descriptor {fd} is beyond what select() can hold; use another poller"
         )
     return OSError(number, os.strerror(number))
-
-
-def _close_all(sockets):
-    for one in sockets:
-        one.close()

@@ -5,4 +5,6 @@ from typing import Any
 
 from .sockets import GONE as GONE
 
-def push_short(chat: Any, data: Any, test: Callable[[Any], bool]) -> bool | None: ...
+held_back: dict[int, Any]
+
+def push_short(chat: Any, data: Any, test: Callable[[Any], bool], corked: Any) -> bool | None: ...

@@ -30,6 +30,10 @@ cdef extern from *:
     bint push_is_method(object, object, object)
 
 
+# What is held back, by the identity of its channel: it goes before what is sent at once.
+cdef dict held_back = {}
+globals()["held_back"] = held_back
+
 # The class that was met last, its version, and its methods where its pushes come to a send() of the
 # socket, else None: in one tuple, in a list, since several threads may replace it.
 cdef list _known = [(None, 0, None, None)]
@@ -55,15 +59,21 @@ cdef bint _sends_plainly(chat, test) except -1:
 @cython.binding(False)
 @cython.embedsignature(True)  # for stubtest, since there is no binding
 @cython.embedsignature.format("clinic")
-def push_short(chat, data, test):
-    """Push `data` where that comes to one send(), which takes some of it, or fails.
+def push_short(chat, data, test, corked):
+    """Push `data` where that comes to keeping it, or to one send(), which takes some of it, or fails.
 
-    `test(kind)` tells whether the pushes of a class come to that.  Returns whether something is
-    left to send, and None where nothing was done.
+    `test(kind)` tells whether the pushes of a class come to that; `corked` stands in `held_back` for
+    chats whose output waits.  Returns whether something is left to send, and None where nothing was
+    done.
     """
     if type(data) is not bytes:
         return None
     fifo = chat.producer_fifo
+    if held_back and held_back.get(<size_t> <void *> chat) is corked:
+        if 0 < PyBytes_GET_SIZE(data) <= chat.ac_out_buffer_size:
+            fifo.append(data)
+            return False
+        return None
     if (
         fifo
         or type(fifo) is not deque

@@ -1,5 +1,19 @@
 """The types of table.pyx: those of what its twin is used for."""
 
-from .._python import table as _twin
+from typing import Any, final
 
-Table = _twin.Table
+@final
+class Table:
+    """Objects by descriptor, or by whatever else is hashable."""
+
+    def __len__(self) -> int: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+    def __delitem__(self, key: Any, /) -> None: ...
+    def get(self, key: Any) -> Any:
+        """Return what is kept under `key`, or None."""
+        ...
+
+    def to_list(self) -> list[Any]:
+        """Return all that is kept, as a list of its own."""
+        ...

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     class Held(Protocol):
         """Output that a channel holds back for a moment."""
 
-        def release(self, channel: Any) -> None:
+        def release(self, channel: Any, /) -> None:
             """Send it, as far as the kernel takes it."""
             ...
 
 
 # async_chat.push() where that comes to very little: a matter of speed, for C alone.
-push_short: Callable[[Any, Any, Callable[[Any], bool]], bool | None] | None = None
+push_short: Callable[[Any, Any, Callable[[Any], bool], Any], bool | None] | None = None
 
 
 # What is held back, by the identity of its channel: it goes before what is sent at once.

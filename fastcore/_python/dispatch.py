@@ -7,6 +7,7 @@ timers or threads.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from errno import EBADF
 from typing import Any
 
@@ -27,6 +28,7 @@ from .._codes import (
     NOBODY,
     READ,
     READABLE,
+    SHORT_FOR_NOW,
     URGENT,
     WRITABLE,
     WRITE,
@@ -77,12 +79,14 @@ class Dispatch:
         kernel: Kernel,
         passed_through: tuple[type[BaseException], ...],
         report: Report,
+        rest: Callable[[Registration], None],
     ) -> None:
         self.mode: Mode = Mode()
         self._interest = interest
         self._kernel = kernel
         self._passed_through = passed_through
         self._report = report
+        self._rest = rest  # lets a paused one take part again, a moment later
         self._writers: list[Registration] = []  # they came to want to write
         self._fired: list[Any] = []  # what is being delivered
         self._serving: Registration | None = None  # whose handler runs
@@ -154,8 +158,18 @@ class Dispatch:
         except OSError as error:
             if error.errno == EBADF:
                 tell_closed(channel, self)
-            elif not self.failed(channel, error):
+            elif not self._tell_refused(registration, channel, error):
                 raise
+
+    def _tell_refused(self, registration: Registration, channel: Any, error: OSError) -> bool:
+        """Tell the channel, while that is active, that the kernel does not watch it, or not yet."""
+        if error.errno in SHORT_FOR_NOW:
+            self._rest(registration)
+        outer, self._serving = self._serving, None  # in a nested loop: that one has no part in it
+        try:
+            return self.failed(channel, error)
+        finally:
+            self._serving = outer
 
     def _write_now(self) -> bool:
         """Let the writers write at once that can; return whether a handler ran.
@@ -175,7 +189,7 @@ class Dispatch:
         finally:
             for registration in writers:
                 interest.mark(registration)
-        self._ask(interest.take_dirty(), False)
+        self._ask(interest.next_after_writes(), False)
         return acted
 
     # -- delivery ------------------------------------------------------------------------------
@@ -205,8 +219,8 @@ class Dispatch:
                     if registration.period != interest.period:
                         interest.note_event(registration)
                     if type(channel) is not kind:
-                        kind = type(channel)
-                        interest.sweeps.note(kind)
+                        kind = type(channel)  # pyright: ignore
+                        interest.sweeps.note(kind)  # pyright: ignore
                 if registration.fired == READ:
                     if registration.want & READ:
                         tell_readable(channel, self)
@@ -265,6 +279,7 @@ class Dispatch:
         start = monotonic()
         if start < self._look_due:
             return
+        self._kernel.look_at_own()
         interest = self._interest
         for registration in interest.registrations.to_list():
             channel = interest.look_up(registration.key)

@@ -27,6 +27,9 @@ LOOK_EVERY = 256
 # How long a thread waits for its turn where another one is in the loop, in seconds.
 STEP_ASIDE = 0.01
 
+# How long a channel rests that the kernel had no memory to watch, in seconds.
+REST = 0.1
+
 # How many loops may be nested: the C stack has an end, which not every Python looks for.
 DEEPEST = 500
 
@@ -62,7 +65,7 @@ class Engine:
         self._kernel = kernel
         self._guard = guard
         self._interest = interest
-        self._dispatch = Dispatch(interest, kernel, passed_through, report)
+        self._dispatch = Dispatch(interest, kernel, passed_through, report, _rest_of(self))
         self._timers = Timers(guard, idle)
         self._passed_through = passed_through
         self._report = report
@@ -269,6 +272,9 @@ class Engine:
     def _resume(self, registration: Registration) -> None:
         self._interest.resume(registration)
 
+    def _rest(self, registration: Registration) -> None:
+        self.call_later(REST, self._resume, (registration,))
+
     def is_readable(self, fd: int) -> bool:
         """Whether `fd` can be read just now."""
         return self._kernel.is_readable(fd)
@@ -464,6 +470,18 @@ class Engine:
         self._guard.after_fork()
         self._kernel.after_fork()
         self._guard.take_if_free()
+
+
+def _rest_of(engine: Engine) -> Callable[[Registration], None]:
+    """Return what lets a channel take part again after a rest; it does not hold the engine."""
+    reference = weakref.ref(engine)
+
+    def rest(registration: Registration) -> None:
+        known = reference()
+        if known is not None:
+            known._rest(registration)
+
+    return rest
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

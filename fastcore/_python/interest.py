@@ -90,7 +90,7 @@ class Interest:
 
     def pause(self, key: Any, channel: Any) -> Registration | None:
         """Leave `channel` alone until resume(); return its registration if that is news."""
-        known = self.registrations.get(key)
+        known: Registration | None = self.registrations.get(key)
         if known is None or known.identity != identity(channel) or known.paused:
             return None
         known.paused = True
@@ -183,6 +183,14 @@ class Interest:
         if asked:
             self.dirty = []
         return asked
+
+    def next_after_writes(self) -> list[Registration]:
+        """Return those that are asked when others have just written, which may change answers."""
+        if self.learning:
+            return self.take_dirty()  # and a sweep will follow, if they are suspects
+        if len(self.registrations) != len(self.map):
+            self.reconcile()
+        return self._all()
 
     def begin_sweep(self, now: float) -> list[Registration]:
         """Return all, and begin to note those that are dirty."""

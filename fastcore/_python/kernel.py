@@ -6,18 +6,18 @@ descriptors and the interest in them; must not know channels, maps or why anybod
 
 from __future__ import annotations
 
-import _socket
 import errno
 import os
-import socket
 import weakref
 from collections.abc import Sequence
 from math import inf
 from threading import get_ident as get_ident  # for those who import it from here
-from time import monotonic as monotonic
+from time import sleep
 from typing import TypeVar
 
 from .. import _codes
+from .._originals import monotonic as monotonic
+from .._wakeup import WakeUp
 from . import pollers as _pollers
 from .pollers import LARGEST as LARGEST
 
@@ -26,8 +26,8 @@ build_info: dict[str, str] = {}
 
 READ, INVALID = _codes.READ, _codes.INVALID
 
-# In one piece: a signal handler may raise between the two sockets of the other one.
-_socketpair = getattr(_socket, "socketpair", socket.socketpair)
+# How long a wait rests, in seconds, that the system has no memory for.
+PAUSE = 0.01
 
 # The number that tells one object from all others while it lives.
 identity = id
@@ -73,8 +73,8 @@ class Kernel:
         self.changes: int = 0  # how often the kernel's set was changed
         self._kind = _pollers.kinds[poller]
         self._poller: _pollers.Poller | None = None
-        self._pair: list[socket.socket] = []  # receiver and sender of wake-ups, while open
-        self._close_pair: weakref.finalize[[list[socket.socket]], Kernel] | None = None
+        self._wakeup: WakeUp | None = None  # while open
+        self._close_wakeup: weakref.finalize[[], Kernel] | None = None
         self._wake_pending = False
         self._watched: dict[int, Watched] = {}
         self._lost: list[Watched] = []  # found closed while the set was made anew
@@ -103,9 +103,19 @@ class Kernel:
         try:
             if fd < 0:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-            self._opened().set(fd, old, interest)
+            try:
+                self._opened().set(fd, old, interest)
+            except OSError:
+                if self.is_whole():
+                    raise
+                self._forget(watched)
+                self._renew()  # it was our own descriptor that is closed
+                self._opened().set(fd, 0, interest)
         except BaseException:
             self._forget(watched)
+            if old:  # what was asked for before may still hold
+                watched.registered = old
+                self.set(watched, 0)
             raise
         watched.registered = interest
         self._watched[fd] = watched
@@ -120,12 +130,15 @@ class Kernel:
         if poller is None:
             poller = self._opened()
         self.woken = False
-        self._fired = fired = []
+        fired: list[Watched] = []
+        self._fired = fired
         changes = self.changes
         outer = self._waits
         try:
             self._waits = True
             events = poller.wait(0.0 if self._wake_pending else None if seconds == inf else seconds)
+        except OSError as error:
+            events = self._after_failure(error, seconds)
         finally:
             self._waits = outer
         # Where a signal handler has changed the set within the wait, a number may have another
@@ -149,6 +162,31 @@ class Kernel:
             self._take_wakeups()
         return fired
 
+    def _after_failure(self, error: OSError, seconds: float) -> list[tuple[int, int]]:
+        """Go on after a wait that failed: with a new set, or a moment later; else raise it."""
+        if not self.is_whole():
+            self._renew()
+        elif error.errno in _codes.SHORT_FOR_NOW:
+            sleep(min(seconds, PAUSE))
+        else:
+            raise error
+        return []
+
+    def is_whole(self) -> bool:
+        """Whether the descriptors that it has opened are still its own: others may close them."""
+        return (self._poller is None or self._poller.is_own()) and (
+            self._wakeup is None or self._wakeup.is_whole()
+        )
+
+    def look_at_own(self) -> None:
+        """Open anew what others have closed of the kernel's own descriptors."""
+        if not self.is_whole():
+            self._renew()
+
+    def _renew(self) -> None:
+        self._give_back()
+        self.open()
+
     def begin_nested(self) -> None:
         """Take back what the last wait found: a loop within that one meets it, perhaps."""
         self._fired.clear()
@@ -160,7 +198,10 @@ class Kernel:
 
     def ready_now(self, asked: Sequence[_Watched]) -> list[_Watched]:
         """Return those to which what they want can happen at once, with its `fired`."""
-        answers = _pollers.query_now({one.fd: one.want for one in asked})
+        try:
+            answers = _pollers.query_now({one.fd: one.want for one in asked})
+        except OSError:
+            return []  # none is ready now: they are watched instead
         ready: list[_Watched] = []
         for one in asked:
             mask = answers.get(one.fd, 0)
@@ -171,21 +212,27 @@ class Kernel:
 
     def is_readable(self, fd: int) -> bool:
         """Whether that descriptor can be read just now."""
-        return bool(_pollers.query_now({fd: READ}).get(fd, 0) & READ)
+        return bool(self._query(fd) & READ)
 
     def is_closed(self, watched: Watched) -> bool:
-        """Whether that descriptor is closed."""
-        return bool(_pollers.query_now({watched.fd: READ}).get(watched.fd, 0) & INVALID)
+        """Whether that descriptor is closed; where the system cannot tell, it is not."""
+        return bool(self._query(watched.fd) & INVALID)
+
+    def _query(self, fd: int) -> int:
+        """Return as a mask what can be read of that descriptor, and its errors; 0: unknown."""
+        try:
+            return _pollers.query_now({fd: READ}).get(fd, 0)
+        except OSError:
+            return 0  # EINTR, ENOMEM: that says nothing of the descriptor
 
     def wake(self) -> None:
         """End a wait, or the next one; from any thread or signal handler."""
         if self._wake_pending:
             return
         self._wake_pending = True
-        try:
-            self._pair[1].send(b"\0")
-        except (IndexError, OSError):
-            pass  # not open, or just closed: nobody waits; full: it wakes anyway
+        wakeup = self._wakeup
+        if wakeup is not None:  # else nobody waits
+            wakeup.send()
 
     def is_woken(self) -> bool:
         """Whether the next wait will end at once, because of wake()."""
@@ -194,7 +241,8 @@ class Kernel:
     def wake_fileno(self) -> int:
         """Return the descriptor to which a byte is written that ends a wait, as signals do."""
         self.open()
-        return self._pair[1].fileno()
+        assert self._wakeup is not None
+        return self._wakeup.sender
 
     def fileno(self) -> int:
         """Return the descriptor of the kernel's set, or -1 where the poller has none."""
@@ -202,18 +250,24 @@ class Kernel:
 
     def is_open(self) -> bool:
         """Whether all that a wait needs is there."""
-        return self._poller is not None and bool(self._pair)
+        return self._poller is not None and self._wakeup is not None
 
     def open(self) -> None:
         """Have all that a wait needs; does nothing where it is there."""
-        if not self._pair:
-            self._open_pair()
+        wakeup = self._wakeup
+        if wakeup is None:
+            wakeup = self._open_wakeup()
         if self._poller is not None:
             return
         poller = self._kind()
         try:
-            poller.set(self._pair[0].fileno(), 0, READ)
-            own = [poller.fileno(), *(sock.fileno() for sock in self._pair)]
+            try:
+                poller.set(wakeup.receiver, 0, READ)
+            except OSError as error:
+                if error.errno != errno.ERANGE:
+                    raise
+                poller = _pollers.SelectInSlices(wakeup.receiver)
+            own = (poller.fileno(), wakeup.receiver, wakeup.sender)
             for one in list(self._watched.values()):
                 self._watch_again(poller, one, one.fd in own)
         except BaseException:
@@ -226,17 +280,16 @@ class Kernel:
         assert self._poller is not None
         return self._poller
 
-    def _open_pair(self) -> None:
-        receiver, sender = pair = _socketpair()
-        receiver.setblocking(False)
-        sender.setblocking(False)
+    def _open_wakeup(self) -> WakeUp:
+        wakeup = WakeUp()
         # In a cycle that is collected the sockets may be finalised before this object, and would
         # complain of not being closed.
-        self._close_pair = weakref.finalize(self, _close_all, list(pair))
-        self._close_pair.atexit = False
-        self._pair.extend(pair)
+        self._close_wakeup = weakref.finalize(self, wakeup.close)
+        self._close_wakeup.atexit = False
+        self._wakeup = wakeup
         if self._wake_pending:
-            sender.send(b"\0")  # asked for while nothing was open
+            wakeup.send()  # asked for while nothing was open
+        return wakeup
 
     def _watch_again(self, poller: _pollers.Poller, one: Watched, lost: bool) -> None:
         """Put it into a new set; `lost`: it was closed, and its number given to us."""
@@ -245,10 +298,10 @@ class Kernel:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             poller.set(one.fd, 0, one.registered)
         except OSError as error:
-            if error.errno != errno.EBADF:
-                raise
+            # What was refused for another reason is asked again, and told why.
             del self._watched[one.fd]
-            one.registered, one.fired = 0, INVALID
+            one.registered = 0
+            one.fired = INVALID if error.errno == errno.EBADF else 0
             self._lost.append(one)
 
     def close(self) -> None:
@@ -268,10 +321,10 @@ class Kernel:
         if self._poller is not None:
             poller, self._poller = self._poller, None
             poller.close()
-        if self._pair:
-            self._pair.clear()
-            assert self._close_pair is not None
-            self._close_pair()
+        if self._wakeup is not None:
+            self._wakeup = None
+            assert self._close_wakeup is not None
+            self._close_wakeup()
 
     def _take_own(self, fd: int, mask: int) -> None:
         """Take an event that is of no watched descriptor."""
@@ -281,22 +334,14 @@ class Kernel:
             poller, self._poller = self._poller, None
             poller.close()
             self.open()
-        elif self._pair and fd == self._pair[0].fileno():
+        elif self._wakeup is not None and fd == self._wakeup.receiver:
             self._take_wakeups()
         elif mask & INVALID and self._poller is not None:
             # Closed while it was told to the kernel: left there it would be reported for ever.
             self._poller.set(fd, READ, 0)
 
     def _take_wakeups(self) -> None:
-        try:
-            while len(self._pair[0].recv(4096)) == 4096:
-                pass
-        except OSError:
-            pass
+        if self._wakeup is not None and not self._wakeup.take():
+            self._renew()
         self._wake_pending = False
         self.woken = True
-
-
-def _close_all(sockets: list[socket.socket]) -> None:
-    for one in sockets:
-        one.close()

@@ -14,13 +14,15 @@ from __future__ import annotations
 import errno
 import math
 import os
-import select
 import socket
 import stat
 import sys
-import time
 from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol
+
+from .. import _codes
+from .._originals import original
+from .._wakeup import file_behind
 
 _fcntl: Any
 try:
@@ -28,20 +30,18 @@ try:
 except ImportError:  # Windows
     _fcntl = None
 
-READ = 1
-URGENT = 2
-WRITE = 4
-ERROR = 8
-HANGUP = 16
-INVALID = 32
+READ, URGENT, WRITE = _codes.READ, _codes.URGENT, _codes.WRITE
+ERROR, HANGUP, INVALID = _codes.ERROR, _codes.HANGUP, _codes.INVALID
 
 STRANGER = (-1, 0)
 
-# Functions are captured here: programs replace them in the module, and what
+# Not those of the module that all have: programs replace its functions, and what
 # they put there may know nothing of the descriptors that are ours.  Which of
 # them exist depends on the platform.
-_select_module: Any = select
+_select_module: Any = original("select")
 _select = _select_module.select
+_sleep = original("time").sleep
+_monotonic = original("time").monotonic
 _new_poll = getattr(_select_module, "poll", None)
 _new_epoll = getattr(_select_module, "epoll", None)
 _new_kqueue = getattr(_select_module, "kqueue", None)
@@ -67,6 +67,10 @@ class Poller(Protocol):
 
     def close(self) -> None:
         """Release the kernel's set; may be called twice."""
+
+    def is_own(self) -> bool:
+        """Whether the set's descriptor is still what was opened."""
+        ...
 
     def fileno(self) -> int:
         """Return the descriptor of the kernel's set, or -1 where there is none."""
@@ -180,7 +184,7 @@ def _ask_select(interest: dict[int, int], timeout: float | None) -> dict[int, in
     """One select() over `{fd: interest}`; return `{fd: ready}`."""
     found: dict[int, int] = {}
     if not interest and sys.platform == "win32":  # where select() refuses that
-        time.sleep(_LONGEST if timeout is None else timeout)
+        _sleep(_LONGEST if timeout is None else timeout)
         return found
     readers = [fd for fd, mask in interest.items() if mask & READ]
     writers = [fd for fd, mask in interest.items() if mask & WRITE]
@@ -212,6 +216,13 @@ def _is_unconnected(fd: int) -> bool:
     return False
 
 
+def _leave_alone(kept: Any) -> None:
+    """Keep an object whose number has become another's: it would close that when it goes."""
+    # Held where all modules have gone before it goes, and asking it its number does no harm.
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=kept.fileno)
+
+
 class EpollPoller:
     """The poller over Linux epoll; see `src/poller_epoll.c` about its vices.
 
@@ -225,6 +236,7 @@ class EpollPoller:
     def __init__(self) -> None:
         assert _new_epoll is not None
         self._epoll = _new_epoll()
+        self._behind = file_behind(self._epoll.fileno())
         self._interest: dict[int, int] = {}
         self._files: dict[int, int] = {}  # always ready, refused by the kernel
         self._lost: set[int] = set()
@@ -232,7 +244,14 @@ class EpollPoller:
 
     def close(self) -> None:
         """Release the kernel's set; may be called twice."""
-        self._epoll.close()
+        if self.is_own():
+            self._epoll.close()
+        else:
+            _leave_alone(self._epoll)
+
+    def is_own(self) -> bool:
+        """Whether the set's descriptor is still what was opened."""
+        return self._epoll.closed or file_behind(self._epoll.fileno()) == self._behind
 
     def fileno(self) -> int:
         """Return the descriptor of the kernel's set."""
@@ -337,6 +356,7 @@ class KqueuePoller:
     def __init__(self) -> None:
         assert _new_kqueue is not None
         self._kqueue = _new_kqueue()
+        self._behind = file_behind(self._kqueue.fileno())
         self._filters: tuple[tuple[int, int], ...] = (
             (READ, _select_module.KQ_FILTER_READ),
             (WRITE, _select_module.KQ_FILTER_WRITE),
@@ -349,7 +369,14 @@ class KqueuePoller:
 
     def close(self) -> None:
         """Release the kernel's set; may be called twice."""
-        self._kqueue.close()
+        if self.is_own():
+            self._kqueue.close()
+        else:
+            _leave_alone(self._kqueue)
+
+    def is_own(self) -> bool:
+        """Whether the set's descriptor is still what was opened."""
+        return self._kqueue.closed or file_behind(self._kqueue.fileno()) == self._behind
 
     def fileno(self) -> int:
         """Return the descriptor of the kernel's set."""
@@ -451,6 +478,10 @@ class PollPoller:
         """Forget all descriptors; there is nothing to release."""
         self.__init__()  # type: ignore[misc]
 
+    def is_own(self) -> bool:
+        """Return True: it has no descriptor."""
+        return True
+
     def fileno(self) -> int:
         """Return -1: the kernel keeps no set."""
         return -1
@@ -513,6 +544,10 @@ class SelectPoller:
         """Forget all descriptors; there is nothing to release."""
         self._interest.clear()
 
+    def is_own(self) -> bool:
+        """Return True: it has no descriptor."""
+        return True
+
     def fileno(self) -> int:
         """Return -1: the kernel keeps no set."""
         return -1
@@ -543,6 +578,28 @@ class SelectPoller:
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait at most timeout seconds (None: without limit) for (fd, mask)."""
         return list(_ask_select(self._interest, _limited(timeout)).items())
+
+
+class SelectInSlices(SelectPoller):
+    """Watches one descriptor more, which is beyond what select() can hold, by asking in between."""
+
+    # How long a wait may not hear of it, in seconds.
+    _slice: ClassVar[float] = 0.02
+
+    def __init__(self, apart: int) -> None:
+        super().__init__()
+        self._apart = apart
+
+    def wait(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait at most timeout seconds (None: without limit) for (fd, mask)."""
+        end = math.inf if timeout is None else _monotonic() + timeout
+        while True:
+            left = end - _monotonic()
+            events = super().wait(min(left, self._slice))
+            if query_now({self._apart: READ}):
+                events.append((self._apart, READ))
+            if events or left <= self._slice:
+                return events
 
 
 def _available() -> dict[str, type[Poller]]:

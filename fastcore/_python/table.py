@@ -10,7 +10,9 @@ from typing import Any
 
 
 class Table(dict[Any, Any]):
-    """Objects by descriptor, or by whatever else is hashable; a dict, of which little is used."""
+    """Objects by descriptor, or by whatever else is hashable."""
+
+    # A dict, of which only what the twin has is used.
 
     __slots__ = ()
 

@@ -139,7 +139,7 @@ class Timers:
         """Take the first one out of the heap, if it is that; a signal handler may have done so."""
         handle = self._heap.pop()
         if handle is first:
-            handle._scheduled = False
+            first._scheduled = False
             return True
         if handle is not None:
             self._put(handle)
