@@ -40,7 +40,7 @@ help:
 	@echo "make format         let ruff format the Python files"
 	@echo "make release-check  all that can be done before a release is tagged (TAG=v1.2.3)"
 	@echo "make instructions   count what a request costs the C engine (needs valgrind)"
-	@echo "make coverage       which lines the tests reach with each engine (ten minutes;"
+	@echo "make coverage       which lines the tests reach with each engine (six minutes;"
 	@echo "                    COVERAGE_ARGS=--all-pollers: more)"
 	@echo "make ci             all that is asked of a change (twenty minutes on two cores)"
 	@echo "make ci-full        that, and what takes longer or installs more (an hour)"
