@@ -11,6 +11,7 @@ import _socket
 import os
 import socket
 import stat
+from collections.abc import Callable
 
 
 def file_behind(number: int) -> tuple[int, int, int] | None:
@@ -23,6 +24,7 @@ def file_behind(number: int) -> tuple[int, int, int] | None:
 
 
 # In one piece: a signal handler may raise between the two sockets of the other one.
+_socketpair: Callable[[], tuple[_socket.socket, _socket.socket]]
 _socketpair = getattr(_socket, "socketpair", socket.socketpair)
 
 # On Windows sockets are no files: there it is taken for granted that nobody closes them.

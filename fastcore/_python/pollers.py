@@ -58,12 +58,9 @@ _BATCH = 1024
 
 
 class Poller(Protocol):
-    """What an engine uses of a poller."""
+    """What an engine uses of a poller; one of `kinds` is made empty, without arguments."""
 
     name: ClassVar[str]
-
-    def __init__(self) -> None:
-        """Open a new, empty set."""
 
     def close(self) -> None:
         """Release the kernel's set; may be called twice."""
