@@ -8,6 +8,8 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 # Arguments for the benchmarks, such as BENCH_ARGS="--quick --report bench.html".
 BENCH_ARGS ?=
+# Arguments for coverage, such as COVERAGE_ARGS=--all-pollers.
+COVERAGE_ARGS ?=
 
 BUILD_INPUTS := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
 	$(wildcard src/* fastcore/*.py fastcore/_python/*.py fastcore/_c/*.p*)
@@ -24,7 +26,7 @@ TYPED_MODULES = $(addprefix fastcore._c.,$(notdir $(basename $(wildcard fastcore
 PYTEST = cd tests && $(abspath $(1))/bin/python -I -m pytest -c ../pyproject.toml $(PYTEST_ARGS) .
 
 .DELETE_ON_ERROR:
-.PHONY: instructions instructions-update help demo bench test test-fallback lint types lint-workflows format release-check ci ci-full clean
+.PHONY: coverage instructions instructions-update help demo bench test test-fallback lint types lint-workflows format release-check ci ci-full clean
 
 help:
 	@echo "make demo           build, then measure every engine against the standard loop"
@@ -38,6 +40,8 @@ help:
 	@echo "make format         let ruff format the Python files"
 	@echo "make release-check  all that can be done before a release is tagged (TAG=v1.2.3)"
 	@echo "make instructions   count what a request costs the C engine (needs valgrind)"
+	@echo "make coverage       which lines the tests reach with each engine (six minutes;"
+	@echo "                    COVERAGE_ARGS=--all-pollers: more)"
 	@echo "make ci             all that is asked of a change (twenty minutes on two cores)"
 	@echo "make ci-full        that, and what takes longer or installs more (an hour)"
 	@echo "make clean          remove environments and build products"
@@ -95,6 +99,10 @@ release-check: $(VENV)-release/.installed
 instructions instructions-update: $(VENV)/.test-installed
 	$(VENV)/bin/python -I .ci/instructions.py $(if $(filter %-update,$@),--update)
 
+# Which lines of the one source the tests of behaviour reach with each engine.
+coverage: $(VENV)-coverage/.installed
+	$(VENV)-coverage/bin/python -I -B .ci/covered.py $(COVERAGE_ARGS)
+
 ci:
 	.ci/run
 
@@ -102,13 +110,13 @@ ci-full:
 	.ci/full
 
 clean:
-	rm -rf .venv .venv-fallback .venv-lint .venv-types .venv-release .venv-node
-	rm -rf $(VENV) $(VENV)-fallback $(VENV)-lint $(VENV)-types $(VENV)-release $(VENV)-node
+	rm -rf .venv .venv-fallback .venv-lint .venv-types .venv-release .venv-coverage .venv-node
+	rm -rf $(VENV) $(VENV)-fallback $(VENV)-lint $(VENV)-types $(VENV)-release $(VENV)-coverage $(VENV)-node
 	rm -rf build dist *.egg-info benchmarks/build benchmarks/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Groups of requirements need a newer pip than the one that some Pythons bring along.
-$(VENV)/.made $(VENV)-fallback/.made $(VENV)-lint/.made $(VENV)-types/.made $(VENV)-release/.made:
+$(VENV)/.made $(VENV)-fallback/.made $(VENV)-lint/.made $(VENV)-types/.made $(VENV)-release/.made $(VENV)-coverage/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	{ echo "$(PYTHON) must be Python 3.10 or newer; name another: make PYTHON=python3.12"; exit 1; }
 	@echo "making $(@D) with $(PYTHON)"
@@ -147,6 +155,11 @@ $(VENV)-fallback/.test-installed: $(BUILD_INPUTS) $(BENCH_INPUTS) | $(VENV)-fall
 $(VENV)-release/.installed: pyproject.toml | $(VENV)-release/.made
 	@echo "installing the tools for releases"
 	$(call PIP_INSTALL,$(VENV)-release) --group release
+	@touch $@
+
+$(VENV)-coverage/.installed: pyproject.toml | $(VENV)-coverage/.made
+	@echo "installing coverage.py, and what the tests and a build need"
+	$(call PIP_INSTALL,$(VENV)-coverage) --group coverage
 	@touch $@
 
 $(VENV)-types/.installed: $(BUILD_INPUTS) | $(VENV)-types/.made

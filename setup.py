@@ -7,6 +7,10 @@ README.md.  FASTCORE_BUILD decides what happens to them:
     require   any failure ends the build
     skip      leave them out
 
+FASTCORE_TRACE=1 builds an engine whose lines coverage.py sees, for `make
+coverage`: slow, and with the C files left beside the sources, where
+coverage.py looks for them.
+
 FASTCORE_KQUEUE_CFLAGS and FASTCORE_KQUEUE_LIBS add a kqueue that is not part
 of the system (a libkqueue on Linux).  Which pollers a platform has is decided
 in C: this file may run on another machine than the compiler does.
@@ -50,6 +54,11 @@ def extensions() -> list[Extension]:
         **{name: [f"fastcore/_c/{name}.pyx"] for name in C_ALONE},
     }
     sources["kernel"] += [f"src/{name}.c" for name in POLLERS]
+    macros = [("FASTCORE_HAVE_KQUEUE", "1")] if cflags or libs else []
+    if TRACE:
+        # Newer Pythons have another way to see lines, which coverage.py's plugin does not know.
+        macros += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")]
+        macros += [("CYTHON_USE_SYS_MONITORING", "0")]
     depends = [*Path("src").glob("*.h"), *Path("fastcore/_c").glob("*.pxd")]
     made = [
         Extension(
@@ -57,7 +66,7 @@ def extensions() -> list[Extension]:
             sources=files,
             depends=sorted(path.as_posix() for path in depends),
             include_dirs=["src"],
-            define_macros=[("FASTCORE_HAVE_KQUEUE", "1")] if cflags or libs else [],
+            define_macros=macros,
             libraries=["ws2_32"] if sys.platform == "win32" else [],
             extra_compile_args=cflags,
             extra_link_args=libs if name == "kernel" else [],
@@ -67,7 +76,7 @@ def extensions() -> list[Extension]:
     ]
     for extension in made:
         # Read by Cython's half of build_ext.
-        extension.cython_c_in_temp = True
+        extension.cython_c_in_temp = not TRACE
         extension.cython_directives = {
             "language_level": 3,
             "binding": True,
@@ -76,6 +85,7 @@ def extensions() -> list[Extension]:
             "annotation_typing": False,  # the types are those of the .pxd files
             "nonecheck": True,  # None where an object should be is an AttributeError, not a crash
             "freethreading_compatible": True,
+            "linetrace": TRACE,
         }
     return made
 
@@ -162,6 +172,7 @@ def description() -> str:
 
 
 MODE = build_mode()
+TRACE = os.environ.get("FASTCORE_TRACE") == "1"
 
 setup(
     long_description=description(),
