@@ -166,7 +166,11 @@ class Timers:
         handle = self._heap.first()
         if handle is not None and handle._callback is not None:
             return True
-        for handle in self._heap.all() + list(self.ready.copy()):
+        try:
+            ready = list(self.ready)
+        except RuntimeError:
+            return True  # another thread adds to it at this moment, where there is no GIL
+        for handle in self._heap.all() + ready:
             if handle._callback is not None:
                 return True
         return False
