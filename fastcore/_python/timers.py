@@ -170,10 +170,12 @@ class Timers:
             ready = list(self.ready)
         except RuntimeError:
             return True  # another thread adds to it at this moment, where there is no GIL
+        found = False
         for handle in self._heap.all() + ready:
             if handle._callback is not None:
-                return True
-        return False
+                found = True
+                break
+        return found
 
     def count(self) -> int:
         """Return how many timers there are."""
