@@ -1,5 +1,9 @@
 /* The table of pollers that this platform has.  It knows their names and
  * nothing of how they work; POLLER_HAS_* in poller_private.h decides. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
 #include <string.h>
 
 #include "poller_private.h"
