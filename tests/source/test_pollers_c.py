@@ -76,6 +76,7 @@ class Kind(ctypes.Structure):
         ("name", ctypes.c_char_p),
         ("open", method(ctypes.c_void_p)),
         ("close", method(None, ctypes.c_void_p)),
+        ("is_own", method(ctypes.c_int, ctypes.c_void_p)),
         (
             "set",
             method(ctypes.c_int, ctypes.c_void_p, DESCRIPTOR, Token, ctypes.c_int, ctypes.c_int),
