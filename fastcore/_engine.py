@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 CHOICES = ("auto", "c", "python")
 _PACKAGES = {"c": "fastcore._c", "python": "fastcore._python"}
 _EXTENSION = "fastcore._c.engine"
-_PARTS = ("engine", "channel")
+_PARTS = ("engine", "channel", "lines")
 
 _HOW_TO_BUILD = (
     "fastcore was installed without its C engine (fastcore._c.engine). To build it, install a "
