@@ -52,7 +52,7 @@ cdef class Interest:
     @cython.locals(known=Registration, registration=Registration)
     cdef reconcile(self)
 
-    @cython.locals(size=Py_ssize_t, now=double, asked=list)
+    @cython.locals(now=double, asked=list)
     cdef list next_to_ask(self)
     cdef list take_dirty(self)
     cdef list next_after_writes(self)
@@ -60,7 +60,7 @@ cdef class Interest:
     cdef list _all(self)
     cdef note_event(self, Registration registration)
     @cython.locals(registration=Registration)
-    cdef _add_recent(self, list asked)
+    cdef list _with_recent(self, list asked)
 
     cdef set_aside(self, Registration registration, channel)
     cdef tell(self, Registration registration)

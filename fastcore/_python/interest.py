@@ -149,10 +149,7 @@ class Interest:
 
     def next_to_ask(self) -> list[Registration]:
         """Return those that are asked before the next wait: the dirty ones, or in a sweep all."""
-        size = len(self.map)
-        if len(self.registrations) != size:
-            self.reconcile()
-        if size <= SWEEP_ALWAYS or self.strict:
+        if len(self.map) <= SWEEP_ALWAYS or self.strict:
             if self.learning:
                 self.learning = False
                 self.sweeps.forget()
@@ -168,12 +165,8 @@ class Interest:
             self._postponed = self.sweeps.suspects and not self._postponed
             if not self._postponed:
                 return self.begin_sweep(now)
-        asked = self.dirty
-        if asked or self.sweeps.suspects:
-            self.dirty = []
-            if self.sweeps.suspects:
-                self._add_recent(asked)
-        return asked
+        asked = self.take_dirty()
+        return self._with_recent(asked) if self.sweeps.suspects else asked
 
     def take_dirty(self) -> list[Registration]:
         """Return those that are dirty, and begin to note new ones."""
@@ -188,19 +181,17 @@ class Interest:
         """Return those that are asked when others have just written, which may change answers."""
         if self.learning:
             return self.take_dirty()  # and a sweep will follow, if they are suspects
-        if len(self.registrations) != len(self.map):
-            self.reconcile()
         return self._all()
 
     def begin_sweep(self, now: float) -> list[Registration]:
         """Return all, and begin to note those that are dirty."""
-        if len(self.registrations) != len(self.map):
-            self.reconcile()
         self._postponed = False
         self.sweeps.begin(now)
         return self._all()
 
     def _all(self) -> list[Registration]:
+        if len(self.registrations) != len(self.map):
+            self.reconcile()
         if self.dirty:
             self.dirty = []
         return self.registrations.to_list()
@@ -210,14 +201,16 @@ class Interest:
         registration.period = self.period
         self._recent.append(registration)
 
-    def _add_recent(self, asked: list[Registration]) -> None:
-        """Have those asked as well that had an event lately: the answers of threads and relays."""
+    def _with_recent(self, asked: list[Registration]) -> list[Registration]:
+        """Return also those that had an event lately: the answers of threads and relays."""
+        asked = list(asked)
         for registration in self._before:
             if registration.period != self.period and not registration.dirty:
                 asked.append(registration)
         for registration in self._recent:
             if not registration.dirty:
                 asked.append(registration)
+        return asked
 
     def set_aside(self, registration: Registration, channel: Any) -> None:
         """Let one take no part that is paused, or in whose place `channel` stands in the map."""
