@@ -42,15 +42,19 @@ def original(name: str) -> ModuleType:
     return import_module(name)
 
 
+_time: Any = original("time")
+
+
 def _clock() -> Callable[[], float]:
-    own: Any = original("time")
-    is_shared = own is sys.modules.get("time")
-    if is_shared and hasattr(own, "clock_gettime"):
-        return partial(own.clock_gettime, own.CLOCK_MONOTONIC)
-    function: Callable[[], float] = own.monotonic
+    is_shared = _time is sys.modules.get("time")
+    if is_shared and hasattr(_time, "clock_gettime"):
+        return partial(_time.clock_gettime, _time.CLOCK_MONOTONIC)
+    function: Callable[[], float] = _time.monotonic
     return function
 
 
 # The clock of `time.monotonic()`, in seconds, but another object: a test that stops the time
 # replaces that function in all modules that have it.
 monotonic = _clock()
+
+sleep: Callable[[float], None] = _time.sleep

@@ -18,9 +18,9 @@ from libc.stdint cimport int64_t, uint32_t
 
 import os
 import weakref
-from time import sleep
 
 from .. import _codes
+from .._originals import sleep
 from .._wakeup import WakeUp
 
 

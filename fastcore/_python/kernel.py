@@ -12,11 +12,10 @@ import weakref
 from collections.abc import Sequence
 from math import inf
 from threading import get_ident as get_ident  # for those who import it from here
-from time import sleep
 from typing import TypeVar
 
 from .. import _codes
-from .._originals import monotonic as monotonic
+from .._originals import monotonic as monotonic, sleep
 from .._wakeup import WakeUp
 from . import pollers as _pollers
 from .pollers import LARGEST as LARGEST

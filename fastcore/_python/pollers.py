@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol
 
 from .. import _codes
-from .._originals import original
+from .._originals import monotonic, original, sleep
 from .._wakeup import file_behind
 
 _fcntl: Any
@@ -40,8 +40,6 @@ STRANGER = (-1, 0)
 # them exist depends on the platform.
 _select_module: Any = original("select")
 _select = _select_module.select
-_sleep = original("time").sleep
-_monotonic = original("time").monotonic
 _new_poll = getattr(_select_module, "poll", None)
 _new_epoll = getattr(_select_module, "epoll", None)
 _new_kqueue = getattr(_select_module, "kqueue", None)
@@ -181,7 +179,7 @@ def _ask_select(interest: dict[int, int], timeout: float | None) -> dict[int, in
     """One select() over `{fd: interest}`; return `{fd: ready}`."""
     found: dict[int, int] = {}
     if not interest and sys.platform == "win32":  # where select() refuses that
-        _sleep(_LONGEST if timeout is None else timeout)
+        sleep(_LONGEST if timeout is None else timeout)
         return found
     readers = [fd for fd, mask in interest.items() if mask & READ]
     writers = [fd for fd, mask in interest.items() if mask & WRITE]
@@ -589,9 +587,9 @@ class SelectInSlices(SelectPoller):
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait at most timeout seconds (None: without limit) for (fd, mask)."""
-        end = math.inf if timeout is None else _monotonic() + timeout
+        end = math.inf if timeout is None else monotonic() + timeout
         while True:
-            left = end - _monotonic()
+            left = end - monotonic()
             events = super().wait(min(left, self._slice))
             if query_now({self._apart: READ}):
                 events.append((self._apart, READ))
