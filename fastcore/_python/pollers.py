@@ -218,7 +218,30 @@ def _leave_alone(kept: Any) -> None:
         os.register_at_fork(before=kept.fileno)
 
 
-class EpollPoller:
+class _OwnSet:
+    """A set that the kernel keeps, behind a descriptor: what epoll and kqueue have in common."""
+
+    def __init__(self, opened: Any) -> None:
+        self._opened = opened
+        self._behind = file_behind(opened.fileno())
+
+    def close(self) -> None:
+        """Release the kernel's set; may be called twice."""
+        if self.is_own():
+            self._opened.close()
+        else:
+            _leave_alone(self._opened)
+
+    def is_own(self) -> bool:
+        """Whether the set's descriptor is still what was opened."""
+        return self._opened.closed or file_behind(self._opened.fileno()) == self._behind
+
+    def fileno(self) -> int:
+        """Return the descriptor of the kernel's set."""
+        return -1 if self._opened.closed else int(self._opened.fileno())
+
+
+class EpollPoller(_OwnSet):
     """The poller over Linux epoll; see `src/poller_epoll.c` about its vices.
 
     An event of `select.epoll` tells a number and not which of its owners was
@@ -231,26 +254,11 @@ class EpollPoller:
     def __init__(self) -> None:
         assert _new_epoll is not None
         self._epoll = _new_epoll()
-        self._behind = file_behind(self._epoll.fileno())
+        super().__init__(self._epoll)
         self._interest: dict[int, int] = {}
         self._files: dict[int, int] = {}  # always ready, refused by the kernel
         self._lost: set[int] = set()
         self._plain = _epoll_is_ours  # until one of these is needed: what the kernel says holds
-
-    def close(self) -> None:
-        """Release the kernel's set; may be called twice."""
-        if self.is_own():
-            self._epoll.close()
-        else:
-            _leave_alone(self._epoll)
-
-    def is_own(self) -> bool:
-        """Whether the set's descriptor is still what was opened."""
-        return self._epoll.closed or file_behind(self._epoll.fileno()) == self._behind
-
-    def fileno(self) -> int:
-        """Return the descriptor of the kernel's set."""
-        return -1 if self._epoll.closed else int(self._epoll.fileno())
 
     def set(self, fd: int, old: int, new: int) -> None:
         """Change the interest in fd from old to new, 0 being none."""
@@ -335,7 +343,7 @@ class EpollPoller:
         return sure
 
 
-class KqueuePoller:
+class KqueuePoller(_OwnSet):
     """The poller over kqueue; see `src/poller_kqueue.c` about its ways."""
 
     name: ClassVar[str] = "kqueue"
@@ -351,7 +359,7 @@ class KqueuePoller:
     def __init__(self) -> None:
         assert _new_kqueue is not None
         self._kqueue = _new_kqueue()
-        self._behind = file_behind(self._kqueue.fileno())
+        super().__init__(self._kqueue)
         self._filters: tuple[tuple[int, int], ...] = (
             (READ, _select_module.KQ_FILTER_READ),
             (WRITE, _select_module.KQ_FILTER_WRITE),
@@ -361,21 +369,6 @@ class KqueuePoller:
         self._eof: int = _select_module.KQ_EV_EOF
         self._error: int = _select_module.KQ_EV_ERROR
         self._files: dict[int, int] = {}  # always ready, whatever the kernel says
-
-    def close(self) -> None:
-        """Release the kernel's set; may be called twice."""
-        if self.is_own():
-            self._kqueue.close()
-        else:
-            _leave_alone(self._kqueue)
-
-    def is_own(self) -> bool:
-        """Whether the set's descriptor is still what was opened."""
-        return self._kqueue.closed or file_behind(self._kqueue.fileno()) == self._behind
-
-    def fileno(self) -> int:
-        """Return the descriptor of the kernel's set."""
-        return -1 if self._kqueue.closed else int(self._kqueue.fileno())
 
     def set(self, fd: int, old: int, new: int) -> None:
         """Change the interest in fd from old to new, 0 being none."""
