@@ -60,6 +60,11 @@ typedef struct {
      * cannot hold.  Heals ENOENT and EEXIST by itself. */
     int (*set)(poller *self, poller_fd fd, poller_token token, int old, int new_);
 
+    /* Whether what is watched under that number is still the file that it
+     * means; 1 also where this mechanism cares for numbers only, or where the
+     * system cannot tell. */
+    int (*look)(poller *self, poller_fd fd, poller_token token, int interest);
+
     /* Wait at most timeout_ns nanoseconds (negative: without limit) and fill
      * events.  Returns how many, or -1 with errno set (EINTR included). */
     int (*wait)(poller *self, int64_t timeout_ns, poller_event *events, int capacity);

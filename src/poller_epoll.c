@@ -97,22 +97,44 @@ remove_fd(poller *self, int fd, poller_token token)
     return errno;
 }
 
+static struct epoll_event
+request_of(poller_token token, int interest)
+{
+    struct epoll_event event = {0};
+
+    event.events = EPOLLPRI;
+    if (interest & POLLER_READ)
+        event.events |= EPOLLIN;
+    if (interest & POLLER_WRITE)
+        event.events |= EPOLLOUT;
+    event.data.u64 = (uint64_t)token.index << 32 | token.generation;
+    return event;
+}
+
+static int
+epoll_poller_look(poller *self, poller_fd fd, poller_token token, int interest)
+{
+    struct epoll_event event = request_of(token, interest);
+
+    /* A change to what it is already meets the file that the number means. */
+    if (poller_list_find(&self->files.list, token.index) < 0)
+        return epoll_ctl(self->fd, EPOLL_CTL_MOD, fd, &event) == 0 ||
+               (errno != ENOENT && errno != EBADF && errno != EPERM);
+    if (epoll_ctl(self->fd, EPOLL_CTL_ADD, fd, &event) < 0)
+        return errno != EBADF;
+    epoll_ctl(self->fd, EPOLL_CTL_DEL, fd, &event);
+    return 0;
+}
+
 static int
 epoll_poller_set(poller *self, poller_fd fd, poller_token token, int old, int new_)
 {
-    struct epoll_event event = {0};
+    struct epoll_event event = request_of(token, new_);
     int operation = old != 0 ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
     int status;
 
     if (new_ == 0)
         return remove_fd(self, fd, token);
-    event.events = EPOLLPRI;
-    if (new_ & POLLER_READ)
-        event.events |= EPOLLIN;
-    if (new_ & POLLER_WRITE)
-        event.events |= EPOLLOUT;
-    event.data.u64 = (uint64_t)token.index << 32 | token.generation;
-
     status = epoll_ctl(self->fd, operation, fd, &event);
     if (status < 0 && operation == EPOLL_CTL_MOD && errno == ENOENT)
         status = epoll_ctl(self->fd, EPOLL_CTL_ADD, fd, &event);
@@ -195,6 +217,7 @@ const poller_kind poller_kind_epoll = {
     .close = epoll_poller_close,
     .is_own = epoll_poller_is_own,
     .set = epoll_poller_set,
+    .look = epoll_poller_look,
     .wait = epoll_poller_wait,
     .fileno = epoll_poller_fileno,
 };

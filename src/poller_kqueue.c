@@ -274,6 +274,17 @@ kqueue_poller_set(poller *self, poller_fd fd, poller_token token, int old, int n
 }
 
 static int
+kqueue_poller_look(poller *self, poller_fd fd, poller_token token, int interest)
+{
+    int status = 0;
+
+    /* Adding what should be there mends what closing the number has dropped. */
+    if (poller_list_find(&self->files.list, token.index) < 0)
+        status = change_filters(self, fd, token, interest, interest);
+    return poller_is_open(fd) && status != ENOENT && status != EBADF;
+}
+
+static int
 mask_of(const struct kevent *event)
 {
     int mask;
@@ -353,6 +364,7 @@ const poller_kind poller_kind_kqueue = {
     .close = kqueue_poller_close,
     .is_own = kqueue_poller_is_own,
     .set = kqueue_poller_set,
+    .look = kqueue_poller_look,
     .wait = kqueue_poller_wait,
     .fileno = kqueue_poller_fileno,
 };

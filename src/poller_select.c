@@ -301,6 +301,13 @@ select_poller_set(poller *self, poller_fd fd, poller_token token, int old, int n
 }
 
 static int
+select_poller_look(poller *self, poller_fd fd, poller_token token, int interest)
+{
+    (void)self, (void)fd, (void)token, (void)interest;
+    return 1; /* each wait asks by the number */
+}
+
+static int
 select_poller_wait(poller *self, int64_t timeout_ns, poller_event *events, int capacity)
 {
     int found = wait_for_sockets(self, timeout_ns);
@@ -314,6 +321,7 @@ const poller_kind poller_kind_select = {
     .close = select_poller_close,
     .is_own = select_poller_is_own,
     .set = select_poller_set,
+    .look = select_poller_look,
     .wait = select_poller_wait,
     .fileno = select_poller_fileno,
 };

@@ -301,6 +301,31 @@ def test_a_signal_handler_may_change_the_set_within_the_wait(bench: Bench) -> No
     assert seen == {other: WRITE}
 
 
+@needs_numbers
+def test_a_look_finds_what_a_number_means_by_now(bench: Bench) -> None:
+    """The old file lives on in a duplicate, which is a stranger from then on."""
+    left, right = bench.pair()
+    one = bench.watched(left, READ)
+    bench.kernel.look(one)
+    assert (one.registered, bench.wait()) == (READ, {})
+    fresh, fresh_peer = bench.pair()
+    with socket.socket(fileno=os.dup(left.fileno())):
+        os.dup2(fresh.fileno(), left.fileno())
+        bench.kernel.look(one)
+        right.send(b"for the duplicate")
+        for _ in range(3):
+            assert bench.wait() == {}
+        fresh_peer.send(b"x")
+        assert bench.wait(PATIENCE) == {one: READ}
+    left.close()
+    if bench.poller in ("poll", "select"):
+        assert bench.wait() == {one: INVALID}  # they ask by the number each time
+    else:
+        with pytest.raises(OSError) as refused:
+            bench.kernel.look(one)
+        assert (refused.value.errno, one.registered) == (errno.EBADF, 0)
+
+
 # -- its own descriptors, closed by others: a program that becomes a daemon closes all there are ---
 
 

@@ -171,6 +171,39 @@ def test_a_channel_that_cannot_be_watched_for_now_is_told_and_served_later(site:
     assert channel.events == [("read", b"x")]
 
 
+class _SubclassedSocket(socket.socket):
+    """As TLS has one, and many programs."""
+
+
+@needs_numbers
+@pytest.mark.parametrize("close", [socket.socket.close, lambda sock: os.close(sock.detach())])
+@pytest.mark.parametrize("wants", [True, False])
+def test_a_socket_of_any_class_closed_by_others_closes_its_channel(
+    site: Site, close: Any, wants: bool
+) -> None:
+    ours, _ = site.pair()
+    sock = _SubclassedSocket(fileno=ours.detach())
+    channel = site.channel(sock, readable=lambda self: wants)
+    site.turn(count=2)
+    close(sock)
+    site.turn(count=2)
+    assert channel.events == ["close"]
+
+
+@needs_numbers
+def test_a_descriptor_replaced_by_others_is_read_on(site: Site) -> None:
+    """`os.dup2()` over a living channel's: the number stays, the file behind it changes."""
+    ours, peer = site.pair()
+    channel = site.channel(ours)
+    peer.send(b"one")
+    site.turn(count=2)
+    fresh, fresh_peer = site.pair()
+    os.dup2(fresh.fileno(), ours.fileno())
+    fresh_peer.send(b"two")
+    site.turn(count=3)
+    assert channel.events == [("read", b"one"), ("read", b"two")]
+
+
 # -- fork ----------------------------------------------------------------------------------------
 
 

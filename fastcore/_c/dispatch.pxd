@@ -57,3 +57,4 @@ cdef class Dispatch:
     cdef end_nested(self)
     @cython.locals(start=double, end=double, registration=Registration, interest=Interest)
     cdef look_for_closed(self)
+    cdef _look_at(self, Registration registration, channel)

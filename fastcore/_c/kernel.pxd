@@ -34,6 +34,7 @@ cdef class Kernel:
     cdef list _lost
 
     cpdef int set(self, Watched watched, int interest) except -1
+    cpdef int look(self, Watched watched) except -1
     cpdef list wait(self, double seconds)
     cpdef bint is_whole(self) except -1
     cpdef int look_at_own(self) except -1

@@ -43,6 +43,7 @@ cdef extern from "poller.h" nogil:
         void (*close)(poller *) noexcept nogil
         int (*is_own)(poller *) noexcept nogil
         int (*set)(poller *, poller_fd, poller_token, int, int) noexcept nogil
+        int (*look)(poller *, poller_fd, poller_token, int) noexcept nogil
         int (*wait)(poller *, int64_t, poller_event *, int) noexcept nogil
         int (*fileno)(poller *) noexcept nogil
     ctypedef struct poller_query:
@@ -197,6 +198,23 @@ cdef class Kernel:
         watched.registered = <unsigned char> interest
         return self._keep(watched)
 
+    cpdef int look(self, Watched watched) except -1:
+        """See to it that what is watched is the file that the number means by now.
+
+        Raises OSError as set() does: EBADF where it is closed.
+        """
+        cdef int interest = watched.registered
+        cdef poller_token token
+        if interest == 0 or self._poller == NULL:
+            return 0
+        token.index, token.generation = <uint32_t> watched.fd, watched.generation
+        if not (<poller_kind *> self._kind).look(
+            <poller *> self._poller, <poller_fd> watched.fd, token, interest
+        ):
+            self.set(watched, 0)
+            self.set(watched, interest)
+        return 0
+
     cdef int _keep(self, Watched watched) except -1:
         cdef Py_ssize_t more = watched.fd + 1 - len(self._watched)
         if more > 0:
@@ -328,9 +346,21 @@ cdef class Kernel:
     cpdef bint is_whole(self) except -1:
         """Whether the descriptors that it has opened are still its own: others may close them."""
         cdef const poller_kind *kind = <const poller_kind *> self._kind
-        if self._poller != NULL and not kind.is_own(<poller *> self._poller):
+        cdef poller_token token
+        if self._wakeup and not self._wakeup[0].is_whole():
             return False
-        return not self._wakeup or bool(self._wakeup[0].is_whole())
+        if self._poller == NULL:
+            return True
+        if not kind.is_own(<poller *> self._poller):
+            return False
+        if not self._wakeup or self._apart:
+            return True
+        # One set looks like another, but only its own holds the receiver.
+        receiver = self._wakeup[0].receiver
+        token.index, token.generation = receiver, 0
+        return kind.look(
+            <poller *> self._poller, <poller_fd> <Py_ssize_t> receiver, token, POLLER_READ
+        ) != 0
 
     cpdef int look_at_own(self) except -1:
         """Open anew what others have closed of the kernel's own descriptors."""

@@ -6,6 +6,7 @@ timers or threads.
 
 from __future__ import annotations
 
+import _socket
 import socket
 from collections.abc import Callable
 from errno import EBADF
@@ -43,6 +44,7 @@ LOOK_SHARE = 100
 LOOK_ALWAYS = 16
 
 _socket_class = socket.socket
+_number_of = _socket.socket.fileno  # of any subclass, and no code of the program's runs
 
 
 class Mode:
@@ -271,7 +273,7 @@ class Dispatch:
         self._kernel.end_nested()
 
     def look_for_closed(self) -> None:
-        """Close the channels whose socket was closed by others.
+        """Close the channels whose descriptor was closed by others, and watch what replaced it.
 
         epoll and kqueue forget such a descriptor silently.  Looked for when nothing happens, and
         now and then.  (One that was only detached from its socket object is still open.)
@@ -283,10 +285,13 @@ class Dispatch:
         interest = self._interest
         for registration in interest.registrations.to_list():
             channel = interest.look_up(registration.key)
-            sock = find_socket(channel)
-            if type(sock) is not _socket_class or sock.fileno() >= 0:
-                continue
             if registration.paused or identity(channel) != registration.identity:
+                continue
+            if registration.registered:
+                self._look_at(registration, channel)
+                continue
+            sock = find_socket(channel)
+            if not issubclass(type(sock), _socket_class) or _number_of(sock) >= 0:
                 continue
             if self._kernel.is_closed(registration):
                 registration.paused = True
@@ -295,6 +300,18 @@ class Dispatch:
         if len(interest.registrations) > LOOK_ALWAYS:
             end = monotonic()
             self._look_due = end + (end - start) * LOOK_SHARE
+
+    def _look_at(self, registration: Registration, channel: Any) -> None:
+        """See to it that the kernel watches the file that the number means by now."""
+        try:
+            self._kernel.look(registration)
+        except OSError as error:
+            registration.paused = True
+            self._interest.mark(registration)
+            if error.errno == EBADF:
+                tell_closed(channel, self)
+            elif not self._tell_refused(registration, channel, error):
+                raise
 
     # -- exceptions ----------------------------------------------------------------------------
 

@@ -119,6 +119,18 @@ class Kernel:
         watched.registered = interest
         self._watched[fd] = watched
 
+    def look(self, watched: Watched) -> None:
+        """See to it that what is watched is the file that the number means by now.
+
+        Raises OSError as set() does: EBADF where it is closed.
+        """
+        interest = watched.registered
+        if not interest or self._poller is None:
+            return
+        if not self._poller.look(watched.fd, interest):
+            self.set(watched, 0)
+            self.set(watched, interest)
+
     def _forget(self, watched: Watched) -> None:
         if self._watched.get(watched.fd) is watched:
             del self._watched[watched.fd]
@@ -173,9 +185,13 @@ class Kernel:
 
     def is_whole(self) -> bool:
         """Whether the descriptors that it has opened are still its own: others may close them."""
-        return (self._poller is None or self._poller.is_own()) and (
-            self._wakeup is None or self._wakeup.is_whole()
-        )
+        poller, wakeup = self._poller, self._wakeup
+        if wakeup is not None and not wakeup.is_whole():
+            return False
+        if poller is None:
+            return True
+        # One set looks like another, but only its own holds the receiver.
+        return poller.is_own() and (wakeup is None or poller.look(wakeup.receiver, READ))
 
     def look_at_own(self) -> None:
         """Open anew what others have closed of the kernel's own descriptors."""

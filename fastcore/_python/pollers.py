@@ -78,6 +78,13 @@ class Poller(Protocol):
         mechanism cannot hold.
         """
 
+    def look(self, fd: int, interest: int) -> bool:
+        """Whether what is watched under that number is still the file that it means.
+
+        True also where this mechanism cares for numbers only, or where the system cannot tell.
+        """
+        ...
+
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait at most timeout seconds (None: without limit) for (fd, mask)."""
         ...
@@ -296,6 +303,22 @@ class EpollPoller(_OwnSet):
             self._files.pop(fd, None)
         self._interest[fd] = new
 
+    def look(self, fd: int, interest: int) -> bool:
+        """Whether what is watched under that number is still the file that it means."""
+        request = _epoll_requests[interest]
+        try:
+            if fd not in self._files:
+                self._epoll.modify(fd, request)  # to what it is
+                return True
+            self._epoll.register(fd, request)
+            self._epoll.unregister(fd)
+        except OSError as error:
+            missing = (
+                (errno.EBADF,) if fd in self._files else (errno.EBADF, errno.ENOENT, errno.EPERM)
+            )
+            return error.errno not in missing
+        return False
+
     def _lose(self, fd: int) -> None:
         self._lost.add(fd)
         self._plain = False
@@ -392,6 +415,15 @@ class KqueuePoller(_OwnSet):
             return
         self._files.pop(fd, None)
 
+    def look(self, fd: int, interest: int) -> bool:
+        """Whether that number is open; adding mends what closing it has dropped."""
+        try:
+            if fd not in self._files:
+                self._change_filters(fd, interest, interest)
+        except OSError as error:
+            return error.errno != errno.EBADF
+        return _is_open(fd)
+
     @staticmethod
     def _is_regular(fd: int) -> bool:
         try:
@@ -486,6 +518,10 @@ class PollPoller:
         self._poll.register(fd, _poll_requests[new])
         self._interest[fd] = new
 
+    def look(self, fd: int, interest: int) -> bool:
+        """Return True: each wait asks by the number."""
+        return True
+
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait at most timeout seconds (None: without limit) for (fd, mask)."""
         if timeout is not None:
@@ -562,6 +598,10 @@ class SelectPoller:
                 f"descriptor {fd} is beyond what select() can hold ({self._limit}); "
                 f"use another {'engine' if sys.platform == 'win32' else 'poller'}",
             )
+
+    def look(self, fd: int, interest: int) -> bool:
+        """Return True: each wait asks by the number."""
+        return True
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait at most timeout seconds (None: without limit) for (fd, mask)."""
