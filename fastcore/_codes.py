@@ -16,10 +16,14 @@ WRITE = 4
 ERROR = 8  # an error is pending on the descriptor
 HANGUP = 16  # the peer is gone in both directions
 INVALID = 32  # the descriptor is closed
+MUTED = 64  # with what it is watched for: but not for urgent data
 
 # What select() on Linux calls readable and writable (see docs/compatibility.md).
 READABLE = READ | HANGUP | ERROR
 WRITABLE = WRITE | ERROR
+
+# What poll() reports for as long as nobody closes the descriptor.
+ENDED = ERROR | HANGUP
 
 # The peer is gone: not an error, but the end of the connection.
 DISCONNECTED = frozenset(

@@ -30,6 +30,7 @@ from errno import (
     EWOULDBLOCK,
     errorcode,
 )
+from math import inf as _inf
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -282,7 +283,8 @@ def loop(
         if not by_poll or timeout != timeout:
             raise ValueError("timeout must be non-negative")
         timeout = None
-    _loop.get_loop(map)._drive(mode, timeout, count)
+    seconds = _inf if timeout is None else timeout
+    _loop.get_loop(map)._drive(mode, seconds, _inf if count is None else count)
 
 
 _told_of_another = False

@@ -125,7 +125,7 @@ class Loop:
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be a number of seconds >= 0, not {timeout!r}")
-        self._drive(_RUN_UNTIL_STOPPED, timeout, 1)
+        self._drive(_RUN_UNTIL_STOPPED, inf if timeout is None else timeout, 1)
 
     def stop(self) -> None:
         """Make run() return after the current turn; from any thread or signal handler."""
@@ -287,34 +287,15 @@ class Loop:
 
     # -- how it is driven ----------------------------------------------------------------------
 
-    def _drive(self, mode: Mode, timeout: float | None = None, count: float | None = None) -> None:
-        """Drive the engine while signals wake it: one that comes just before a wait is not lost."""
-        seconds = inf if timeout is None else timeout
-        turns = inf if count is None else count
-        # Who drives the loop in short turns from outside would pay for each of them.
-        if turns < inf and seconds < 0.1:
-            self._drive_unwatched(mode, seconds, turns)
-            return
-        own = self._engine.wake_fileno()
-        previous = _set_wakeup_fd(own)
-        if previous is None:
-            self._drive_unwatched(mode, seconds, turns)
-            return
-        if previous != -1 and previous not in _watching:
-            _set_wakeup_fd(previous)  # somebody else's: asyncio would miss its signals
-        _watching.append(own)
-        try:
-            self._drive_unwatched(mode, seconds, turns)
-        finally:
-            _watching.pop()
-            if previous == -1 or previous in _watching:
-                _set_wakeup_fd(previous)
-
-    def _drive_unwatched(self, mode: Mode, timeout: float, count: float) -> None:
+    def _drive(self, mode: Mode, timeout: float = inf, count: float = inf) -> None:
         try:
             self._engine.drive(mode, timeout, count)
         finally:
             self._tidy()
+
+    def _wake_fileno(self) -> int:
+        """Return the descriptor to which a byte is written that ends a wait."""
+        return self._engine.wake_fileno()
 
     def _tidy(self) -> None:
         """Hold nothing, and be held by nothing, that nobody needs any more."""
@@ -360,19 +341,6 @@ def _hooks(loop: Loop) -> tuple[Callable[[BaseException, Any, str], None], Calla
     return report, idle
 
 
-def _set_wakeup_fd(number: int) -> int | None:
-    """Let signals write to `number`; return what they wrote to before, -1 for nothing.
-
-    Does nothing and returns None in a thread that gets no signals.
-    """
-    if threading.get_ident() != threading.main_thread().ident:
-        return None
-    try:
-        return signal.set_wakeup_fd(number, warn_on_full_buffer=False)
-    except ValueError:
-        return None  # the main thread of a sub-interpreter
-
-
 class Home:
     """What the channels of one map hold, so that the loop behind that map lives as they do.
 
@@ -398,9 +366,6 @@ _kept: set[Loop] = set()
 
 # Held while a loop is made for a map that has none: two threads must not make one each.
 _making = threading.RLock()
-
-# The wake-up descriptors of the loops that the main thread is in, outermost first.
-_watching: list[int] = []
 
 
 def _replace(known: Loop | None, map: Any) -> None:
@@ -442,10 +407,6 @@ def _make_loop(map: Any) -> Loop:
 def _after_fork_in_child() -> None:
     global _making
     _making = threading.RLock()  # another thread may have held the old one
-    # The child gets its own wake-up: signals must no longer write into the parent's.
-    if _watching and threading.current_thread() is threading.main_thread():
-        _watching[:] = [-1] * len(_watching)
-        _set_wakeup_fd(-1)
 
 
 if hasattr(os, "register_at_fork"):

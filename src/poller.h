@@ -17,16 +17,17 @@ typedef SOCKET poller_fd;
 typedef int poller_fd;
 #endif
 
-/* Interest (set) uses READ and WRITE only; urgent data is always included
- * where there is any interest, as select() in the standard loop does.  The
- * values are those of poll() and epoll on Linux: see fastcore/_codes.py. */
+/* Interest (set) uses READ, WRITE and MUTED only; urgent data is included where
+ * there is any interest, as select() in the standard loop does, unless it is
+ * muted.  The values are those of poll() and epoll on Linux: see fastcore/_codes.py. */
 enum {
     POLLER_READ = 1,
     POLLER_URGENT = 2,  /* out-of-band data */
     POLLER_WRITE = 4,
     POLLER_ERROR = 8,   /* an error is pending on the descriptor */
     POLLER_HANGUP = 16, /* the peer is gone in both directions */
-    POLLER_INVALID = 32 /* the descriptor is closed */
+    POLLER_INVALID = 32, /* the descriptor is closed */
+    POLLER_MUTED = 64    /* in interest: but not in urgent data */
 };
 
 /* What the caller wants back with an event: `index` is the descriptor (the

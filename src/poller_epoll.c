@@ -102,7 +102,8 @@ request_of(poller_token token, int interest)
 {
     struct epoll_event event = {0};
 
-    event.events = EPOLLPRI;
+    if (!(interest & POLLER_MUTED))
+        event.events |= EPOLLPRI;
     if (interest & POLLER_READ)
         event.events |= EPOLLIN;
     if (interest & POLLER_WRITE)

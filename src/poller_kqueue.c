@@ -229,7 +229,8 @@ change_filters(poller *self, int fd, poller_token token, int old, int new_)
             EV_SET(&changes[count++], fd, filters[position], EV_DELETE, 0, 0, pack(token));
     }
 #ifdef HAS_URGENT
-    EV_SET(&changes[count++], fd, EVFILT_EXCEPT, EV_ADD, NOTE_OOB, 0, pack(token));
+    EV_SET(&changes[count++], fd, EVFILT_EXCEPT, new_ & POLLER_MUTED ? EV_DELETE : EV_ADD, NOTE_OOB,
+           0, pack(token));
 #endif
     submit(self, changes, count, errors);
     for (position = 0; position < count; position++)
@@ -285,6 +286,14 @@ kqueue_poller_look(poller *self, poller_fd fd, poller_token token, int interest)
 }
 
 static int
+is_pipe(int fd)
+{
+    struct stat about;
+
+    return fstat(fd, &about) == 0 && S_ISFIFO(about.st_mode);
+}
+
+static int
 mask_of(const struct kevent *event)
 {
     int mask;
@@ -297,10 +306,12 @@ mask_of(const struct kevent *event)
 #endif
     mask = event->filter == EVFILT_WRITE ? POLLER_WRITE : POLLER_READ;
     /* EV_EOF for reading is an end of data, which reading will tell; it is not
-     * POLLER_HANGUP, since the peer may still be listening.  An error that
-     * ended the connection is in fflags. */
+     * POLLER_HANGUP, since the peer may still be listening, but on a pipe.  An
+     * error that ended the connection is in fflags. */
     if ((event->flags & EV_EOF) && event->fflags != 0)
         mask |= POLLER_ERROR;
+    if ((event->flags & EV_EOF) && mask == POLLER_READ && is_pipe((int)event->ident))
+        mask |= POLLER_HANGUP;
     return mask;
 }
 

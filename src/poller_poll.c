@@ -37,7 +37,7 @@ typedef struct pollfd poll_entry;
 static short
 bits_of(int mask)
 {
-    int bits = ASK_URGENT;
+    int bits = mask & POLLER_MUTED ? 0 : ASK_URGENT;
 
     if (mask & POLLER_READ)
         bits |= ASK_READ;

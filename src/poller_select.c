@@ -16,6 +16,8 @@
 #include "poller_list.h"
 #include "poller_private.h"
 
+#define BATCH 64
+
 #ifdef _WIN32
 
 typedef struct {
@@ -250,7 +252,8 @@ wait_for_sockets(poller *self, int64_t timeout_ns)
             FD_SET(entry->fd, &readable);
         if (entry->mask & POLLER_WRITE)
             FD_SET(entry->fd, &writable);
-        FD_SET(entry->fd, &exceptional);
+        if (!(entry->mask & POLLER_MUTED))
+            FD_SET(entry->fd, &exceptional);
         if (entry->fd > highest)
             highest = entry->fd;
     }
@@ -307,12 +310,42 @@ select_poller_look(poller *self, poller_fd fd, poller_token token, int interest)
     return 1; /* each wait asks by the number */
 }
 
+/* select() calls an end readable, and a hang-up is more than that. */
+static void
+add_ends(poller_event *events, int count)
+{
+#ifndef _WIN32 /* where poll() takes a peer that has ended its own side for one that is gone */
+    poller_query queries[BATCH];
+    int asked[BATCH], some, position = 0, which;
+
+    while (position < count) {
+        for (some = 0; position < count && some < BATCH; position++) {
+            if (!(events[position].mask & POLLER_READ))
+                continue;
+            queries[some].fd = (poller_fd)events[position].token.index;
+            queries[some].mask = POLLER_READ;
+            asked[some++] = position;
+        }
+        if (poller_query_now(queries, some) <= 0)
+            continue;
+        for (which = 0; which < some; which++)
+            events[asked[which]].mask |= queries[which].mask & (POLLER_ERROR | POLLER_HANGUP);
+    }
+#else
+    (void)events, (void)count;
+#endif
+}
+
 static int
 select_poller_wait(poller *self, int64_t timeout_ns, poller_event *events, int capacity)
 {
     int found = wait_for_sockets(self, timeout_ns);
 
-    return found > 0 ? poller_list_report(&self->list, events, capacity) : found;
+    if (found <= 0)
+        return found;
+    found = poller_list_report(&self->list, events, capacity);
+    add_ends(events, found);
+    return found;
 }
 
 const poller_kind poller_kind_select = {

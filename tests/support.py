@@ -126,12 +126,12 @@ class Site:
             assert time.monotonic() < deadline, "what the test waits for did not happen"
             self.turn(timeout=0.05, **options)
 
-    def recorder(self, **attributes: Any) -> type[Any]:
+    def recorder(self, kind: str = "dispatcher", **attributes: Any) -> type[Any]:
         """A dispatcher class that notes in `events` what it was told.
 
         It wants to read only, unless `attributes` (of the class) say otherwise.
         """
-        return type("Recorder", (_Recording, self.asyncore.dispatcher), attributes)
+        return type("Recorder", (_Recording, getattr(self.asyncore, kind)), attributes)
 
     def channel(self, sock: socket.socket | None = None, **attributes: Any) -> Any:
         """An instance of recorder() in the map."""

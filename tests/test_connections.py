@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 import threading
@@ -89,6 +90,87 @@ def test_urgent_data_is_told_beside_the_rest(site: Site) -> None:
     site.run_until(lambda: "read" in channel.names)
     assert [event for event in channel.events if event[0] == "expt"] == [("expt", b"!")]
     assert channel.received == b"data"
+
+
+def test_urgent_data_that_nobody_reads_is_told_once_until_more_comes(site: Site) -> None:
+    ours, peer = site.tcp_pair()
+    channel = site.channel(ours, handle_expt=lambda self: self.events.append(("expt",)))
+    for number in (1, 2):
+        peer.send(b"!", socket.MSG_OOB)
+        site.run_until(lambda number=number: channel.names.count("expt") == number)
+        site.turn(count=20)
+        assert channel.names.count("expt") == number
+        peer.send(b"data")
+        site.run_until(lambda number=number: channel.received == b"data" * number)
+
+
+def _hung_up(site: Site, kind: str, data: bytes) -> socket.socket | int:
+    """What is readable or in error for ever, after that much data."""
+    if kind == "pipe":
+        read, write = os.pipe()
+        os.write(write, data)
+        os.close(write)
+        return read
+    ours, peer = site.pair() if kind == "pair" else site.tcp_pair()
+    if data:
+        peer.send(data)
+    if kind == "reset":
+        close_now(peer)
+    peer.close()
+    return ours
+
+
+HUNG_UP = ["pair", "reset"] + ["pipe"] * hasattr(select, "poll")
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="no use_poll here")
+@pytest.mark.parametrize("kind", HUNG_UP)
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_hang_up_that_no_handler_meets_closes_under_use_poll(
+    site: Site, kind: str, reads: bool
+) -> None:
+    """After all that came before has been read, and once."""
+
+    data = b"" if kind == "reset" else b"x" * 95
+    received: list[bytes] = []
+
+    def handle_read(self: Any) -> None:
+        if data:
+            received.append(os.read(self._fileno, 10))
+
+    base = "file_dispatcher" if kind == "pipe" else "dispatcher"
+    recorder = site.recorder(
+        base,
+        readable=lambda self: reads,
+        writable=lambda self: not reads,
+        handle_read=handle_read,
+        handle_write=lambda self: None,
+    )
+    end = _hung_up(site, kind, data)
+    channel = recorder(end, site.map)
+    if isinstance(end, int):
+        os.close(end)
+    site.run_until(lambda: not site.map, use_poll=True)
+    assert channel.names == ["close"]
+    assert b"".join(received) == (data if reads else b"")
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="no use_poll here")
+def test_who_reads_nothing_before_a_hang_up_is_told_of_it(site: Site) -> None:
+    """As the standard loop told him: it would be reported for ever."""
+    channel = site.channel(_hung_up(site, "pair", b"x"), handle_read=lambda self: None)
+    site.run_until(lambda: not site.map, use_poll=True)
+    assert channel.names == ["close"]
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="no use_poll here")
+def test_an_exception_at_a_hang_up_is_what_the_channel_is_told(site: Site) -> None:
+    def handle_read(self: Any) -> None:
+        raise ValueError("at the end")
+
+    channel = site.channel(_hung_up(site, "pair", b""), handle_read=handle_read)
+    site.run_until(lambda: not site.map, use_poll=True)
+    assert channel.names == ["error"]
 
 
 def test_an_error_is_no_urgent_data(site: Site) -> None:

@@ -22,7 +22,7 @@ import pytest
 from conftest import ENGINES, tested_pollers as pollers_of
 from support import PATIENCE, SIGNAL, fill, needs_fork, needs_numbers, send_signal
 
-READ, WRITE, INVALID = 1, 4, 32
+READ, URGENT, WRITE, INVALID = 1, 2, 4, 32
 CASES = [(engine, poller) for engine in ENGINES for poller in pollers_of(engine)]
 
 
@@ -39,6 +39,12 @@ class Bench:
         pair = socket.socketpair()
         for one in pair:
             one.setblocking(False)
+        self._sockets += pair
+        return pair
+
+    def tcp_pair(self) -> tuple[socket.socket, socket.socket]:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            pair = socket.create_connection(server.getsockname(), PATIENCE), server.accept()[0]
         self._sockets += pair
         return pair
 
@@ -228,11 +234,28 @@ def test_ready_now_with_many(bench: Bench) -> None:
 def test_one_descriptor_is_looked_at(bench: Bench) -> None:
     left, right = bench.pair()
     one = bench.watched(left)
-    assert (bench.kernel.is_readable(one.fd), bench.kernel.is_closed(one)) == (False, False)
+    assert bench.kernel.readiness(one.fd) == 0
     right.send(b"x")
-    assert bench.kernel.is_readable(one.fd)
+    assert bench.kernel.readiness(one.fd) == READ
     left.close()
-    assert bench.kernel.is_closed(one)
+    assert bench.kernel.readiness(one.fd) == INVALID
+
+
+def test_urgent_data_that_is_muted_is_reported_again_after_other_data(bench: Bench) -> None:
+    left, right = bench.tcp_pair()
+    one = bench.watched(left, READ)
+    bench.kernel.mute(one)  # there is none: that means nothing
+    for _ in range(2):
+        right.send(b"!", socket.MSG_OOB)
+        assert bench.wait(PATIENCE)[one] & URGENT
+        bench.kernel.mute(one)
+        for _ in range(2):
+            bench.kernel.look(one)
+            assert bench.wait() == {}
+        right.send(b"x")
+        assert bench.wait(PATIENCE)[one] & READ
+        left.recv(10)  # and what was urgent is skipped
+        assert bench.wait() == {}
 
 
 def test_close_gives_all_back_and_it_may_be_used_again(bench: Bench) -> None:

@@ -191,6 +191,17 @@ def test_a_socket_of_any_class_closed_by_others_closes_its_channel(
 
 
 @needs_numbers
+def test_a_socket_closed_by_others_is_found_while_a_timer_is_pending(site: Site) -> None:
+    ours, _ = site.pair()
+    channel = site.channel(ours)
+    site.loop.call_later(3600, pytest.fail)
+    site.turn()
+    ours.close()
+    assert elapsed(lambda: site.turn(timeout=PATIENCE)) < PATIENCE / 2
+    assert channel.events == ["close"]
+
+
+@needs_numbers
 def test_a_descriptor_replaced_by_others_is_read_on(site: Site) -> None:
     """`os.dup2()` over a living channel's: the number stays, the file behind it changes."""
     ours, peer = site.pair()

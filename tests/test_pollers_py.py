@@ -17,6 +17,7 @@ import poller_cases
 import pytest
 from poller_cases import (
     ERROR,
+    HANGUP,
     INVALID,
     READ,
     URGENT,
@@ -422,6 +423,12 @@ class TestKqueueChanges:
             ((EVFILT_READ, EV_ERROR, 0, errno.EIO), ERROR),
         ],
     )
-    def test_ends_and_errors(self, queue, event, mask):
-        FakeKqueue.events.append(FakeEvent(7, *event))
-        assert queue.wait(0) == [(7, mask)]
+    def test_ends_and_errors(self, queue, fd, event, mask):
+        FakeKqueue.events.append(FakeEvent(fd, *event))
+        assert queue.wait(0) == [(fd, mask)]
+
+    def test_the_end_of_a_pipe_is_a_hang_up(self, queue):
+        for fd in os.pipe():
+            FakeKqueue.events.append(FakeEvent(fd, EVFILT_READ, EV_EOF))
+            assert queue.wait(0) == [(fd, READ | HANGUP)]
+            os.close(fd)

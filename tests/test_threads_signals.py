@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support import Site, elapsed
+from support import PATIENCE, Site, elapsed
 
 posix_only = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals are POSIX's")
 
@@ -332,12 +333,79 @@ def test_the_wakeup_descriptor_of_others_is_put_back(site: Site) -> None:
         signal.set_wakeup_fd(before)
 
 
+def written_to() -> int:
+    """Where signals were written to; from now on nowhere."""
+    return signal.set_wakeup_fd(-1)
+
+
+@contextlib.contextmanager
+def handling(site: Site, handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Handle the signal that arrives in a long wait."""
+    before = signal.signal(NUMBER, handler)  # type: ignore[arg-type]
+    thread = while_running(site.loop, lambda: os.kill(os.getpid(), NUMBER))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        thread.join(PATIENCE)
+        signal.signal(NUMBER, before)  # type: ignore[arg-type]
+
+
 @posix_only
-def test_no_wakeup_descriptor_stays_behind(site: Site) -> None:
+@pytest.mark.parametrize("ends", ["wakeup", "exception"])
+def test_no_wakeup_descriptor_stays_behind_a_long_wait(site: Site, ends: str) -> None:
+    class End(Exception):
+        pass
+
+    def handler(_number: int, _frame: Any) -> None:
+        if ends == "exception":
+            raise End
+        site.loop.wakeup()
+
     idle(site)
-    site.turn()
-    before = signal.set_wakeup_fd(-1)
-    assert before == -1
+    with handling(site, handler), contextlib.suppress(End):
+        site.turn(timeout=PATIENCE)
+    assert written_to() == -1
+    site.loop.close()
+    assert written_to() == -1
+
+
+@posix_only
+def test_a_handler_finds_no_wakeup_descriptor_of_ours_and_may_set_its_own(site: Site) -> None:
+    """Which is written to from then on, in the waits that follow, too."""
+    mine, peer = site.pair()
+    mine.setblocking(False)
+    found: list[int] = []
+
+    def handle_read(self: Any) -> None:
+        found.append(signal.set_wakeup_fd(mine.fileno()))
+        self.recv(10)
+
+    ours, sender = site.pair()
+    site.channel(ours, handle_read=handle_read)
+    sender.send(b"x")
+    try:
+        site.turn(timeout=PATIENCE)
+        with handling(site, lambda *_: site.loop.wakeup()):
+            site.turn(timeout=PATIENCE)
+        assert found == [-1]
+        assert peer.recv(10) == bytes([NUMBER])  # type: ignore[list-item]
+    finally:
+        assert written_to() == mine.fileno()
+
+
+@posix_only
+def test_what_a_signal_handler_sets_within_a_long_wait_stays(site: Site) -> None:
+    mine, _peer = site.pair()
+    mine.setblocking(False)
+
+    def handler(_number: int, _frame: Any) -> None:
+        signal.set_wakeup_fd(mine.fileno())
+        site.loop.wakeup()
+
+    idle(site)
+    with handling(site, handler):
+        site.turn(timeout=PATIENCE)
+    assert written_to() == mine.fileno()
 
 
 def test_a_thread_that_computes_beside_the_loop_stops_neither(site: Site) -> None:

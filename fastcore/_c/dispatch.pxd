@@ -5,7 +5,7 @@ cimport cython
 from .interest cimport Interest, Registration
 from .kernel cimport Kernel, identity, monotonic
 
-cdef int READ, WRITE, URGENT, HANGUP, INVALID, READABLE, WRITABLE, UNKNOWN
+cdef int READ, WRITE, URGENT, HANGUP, ENDED, INVALID, READABLE, WRITABLE, UNKNOWN
 cdef size_t NOBODY
 cdef int LOOK_SHARE, LOOK_ALWAYS
 
@@ -30,6 +30,7 @@ cdef class Dispatch:
     cdef list _fired
     cdef Registration _serving
     cdef double _look_due
+    cdef long long _failures
 
     cdef bint settle(self) except -1
     @cython.locals(interest=Interest, changes=cython.longlong)
@@ -49,8 +50,9 @@ cdef class Dispatch:
         learning=bint
     )
     cdef deliver(self, list fired)
-    @cython.locals(fired=int, want=int, writing=int)
+    @cython.locals(fired=int, want=int, writing=int, ended=int, failures=cython.longlong)
     cdef _serve(self, Registration registration, channel)
+    cdef _tell_unmet_end(self, Registration registration, channel, unread)
     cdef bint _is_current(self, Registration registration, channel) except -1
     @cython.locals(registration=Registration)
     cdef begin_nested(self)

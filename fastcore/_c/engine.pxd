@@ -49,8 +49,10 @@ cdef class Engine:
     cdef bint _is_done(self) except -1
     @cython.locals(timers=Timers, fired=list)
     cdef list _wait(self, double timeout, bint at_once)
-    @cython.locals(now=double, deadline=double, sweep=double, due=double, fired=list)
-    cdef list _wait_for_what_is_due(self, double timeout)
+    @cython.locals(
+        now=double, deadline=double, look=double, sweep=double, due=double, fired=list
+    )
+    cdef list _wait_for_what_is_due(self, double timeout, double quiet)
 
     cpdef attach(self, key, channel)
     cpdef detach(self, key)

@@ -31,6 +31,7 @@ cdef class Kernel:
     cdef bint _apart
     cdef unsigned int _generation
     cdef list _watched
+    cdef set _muted
     cdef list _lost
 
     cpdef int set(self, Watched watched, int interest) except -1
@@ -41,8 +42,8 @@ cdef class Kernel:
     cpdef int begin_nested(self) except -1
     cpdef int end_nested(self) except -1
     cpdef list ready_now(self, list asked)
-    cpdef bint is_readable(self, Py_ssize_t fd) except -1
-    cpdef bint is_closed(self, Watched watched) except -1
+    cpdef int readiness(self, Py_ssize_t fd) except -1
+    cpdef int mute(self, Watched watched) except -1
     cpdef int wake(self) except -1
     cpdef bint is_woken(self) noexcept
     cpdef bint is_open(self) noexcept
@@ -52,6 +53,10 @@ cdef class Kernel:
 
     cdef int _forget(self, Watched watched) except -1
     cdef int _keep(self, Watched watched) except -1
+    cdef int _unmute(self, list fired) except -1
+    cdef int _set_again(self, Watched watched, int interest) noexcept
+    cdef int _wait_long(self, long long nanoseconds, void *events) except -1
+    cdef int _wait_for(self, long long nanoseconds, void *events) except -1
     cdef int _wait(self, long long nanoseconds, void *events) except -1
     cdef Watched _find(self, void *event)
     cdef int _open_wakeup(self) except -1

@@ -28,7 +28,9 @@ cdef extern from "poller.h" nogil:
     ctypedef int poller_fd
     enum:
         POLLER_READ
+        POLLER_URGENT
         POLLER_INVALID
+        POLLER_MUTED
     ctypedef struct poller_token:
         uint32_t index
         uint32_t generation
@@ -87,6 +89,10 @@ LARGEST = 2**31 - 1
 
 # How long a wait rests, in seconds, that the system has no memory for.
 cdef double PAUSE = 0.01
+
+# A wait for longer than that many nanoseconds is also ended by a signal that comes just before it.
+cdef enum:
+    LONG = 100_000_000
 
 # How long a wait may not hear of a wake-up, in seconds, where select() cannot hold the receiver.
 cdef double SLICE = 0.02
@@ -153,6 +159,7 @@ cdef class Kernel:
             raise ValueError(f"no poller {poller!r} here; there are: {', '.join(pollers())}")
         self._wakeup = []  # one, while open: other threads look in while it is closed
         self._watched = []
+        self._muted = set()  # their urgent data is not reported
         self._lost = []
 
     def __dealloc__(self):
@@ -170,6 +177,8 @@ cdef class Kernel:
         if interest and self._poller == NULL:
             self.open()
         self.changes += 1
+        if self._muted:
+            self._muted.discard(watched)
         if old == 0:
             self._generation += 1
             watched.generation = self._generation
@@ -208,8 +217,9 @@ cdef class Kernel:
         if interest == 0 or self._poller == NULL:
             return 0
         token.index, token.generation = <uint32_t> watched.fd, watched.generation
+        muted = POLLER_MUTED if watched in self._muted else 0
         if not (<poller_kind *> self._kind).look(
-            <poller *> self._poller, <poller_fd> watched.fd, token, interest
+            <poller *> self._poller, <poller_fd> watched.fd, token, interest | <int> muted
         ):
             self.set(watched, 0)
             self.set(watched, interest)
@@ -242,10 +252,10 @@ cdef class Kernel:
             nanoseconds = 0
         elif seconds != INFINITY:
             nanoseconds = <int64_t> (min(seconds, 1e9) * 1e9)
-        if self._apart and nanoseconds != 0:
-            count = self._wait_in_slices(nanoseconds, events)
+        if nanoseconds < 0 or nanoseconds > LONG:
+            count = self._wait_long(nanoseconds, events)
         else:
-            count = self._wait(nanoseconds, events)
+            count = self._wait_for(nanoseconds, events)
         fired = PyList_New(count)
         for position in range(count):
             one = self._find(&events[position])
@@ -266,6 +276,8 @@ cdef class Kernel:
             if strangers:
                 # A file that is no longer watched goes on firing: only a new set is rid of it.
                 self._renew_set()
+        if self._muted:
+            self._unmute(fired)
         if self._lost:
             fired += self._lost
             self._lost.clear()
@@ -282,6 +294,23 @@ cdef class Kernel:
         if found is None or found.generation != token.generation:
             return None
         return found
+
+    cdef int _wait_long(self, long long nanoseconds, void *events) except -1:
+        wakeup = self._wakeup[0]
+        # Twice, as all that a signal handler's exception may cut short.
+        try:
+            try:
+                wakeup.hear_signals()
+                return self._wait_for(nanoseconds, events)
+            finally:
+                wakeup.ignore_signals()
+        finally:
+            wakeup.ignore_signals()
+
+    cdef int _wait_for(self, long long nanoseconds, void *events) except -1:
+        if self._apart and nanoseconds != 0:
+            return self._wait_in_slices(nanoseconds, events)
+        return self._wait(nanoseconds, events)
 
     cdef int _wait(self, long long nanoseconds, void *events) except -1:
         """Have the poller wait, with the GIL or without it; return how many events there are."""
@@ -304,6 +333,7 @@ cdef class Kernel:
                 )
                 failure = errno
             if count == 0:
+                PyErr_CheckSignals()  # no bytecode has run since the last one came, perhaps
                 with nogil:
                     count = kind.wait(set, nanoseconds, <poller_event *> events, BATCH)
                     failure = errno
@@ -326,7 +356,7 @@ cdef class Kernel:
         while True:
             left = end - platform_monotonic()
             count = self._wait(<long long> (max(0.0, min(left, SLICE)) * 1e9), events)
-            if count == 0 and self._wakeup and self.is_readable(self._wakeup[0].receiver):
+            if count == 0 and self._wakeup and self.readiness(self._wakeup[0].receiver):
                 wakeup.token.index = wakeup.token.generation = 0
                 wakeup.mask = POLLER_READ
                 return 1
@@ -399,17 +429,36 @@ cdef class Kernel:
                     ready.append(one)
         return ready
 
-    cpdef bint is_readable(self, Py_ssize_t fd) except -1:
-        """Whether that descriptor can be read just now."""
+    cpdef int readiness(self, Py_ssize_t fd) except -1:
+        """Return what can be read of a descriptor now, and its errors, as a mask; 0: unknown."""
         cdef poller_query query
         query.fd, query.mask = <poller_fd> fd, POLLER_READ
-        return poller_query_now(&query, 1) > 0 and query.mask & POLLER_READ != 0
+        return query.mask if poller_query_now(&query, 1) > 0 else 0
 
-    cpdef bint is_closed(self, Watched watched) except -1:
-        """Whether that descriptor is closed; where the system cannot tell, it is not."""
-        cdef poller_query query
-        query.fd, query.mask = <poller_fd> watched.fd, POLLER_READ
-        return poller_query_now(&query, 1) > 0 and query.mask & POLLER_INVALID != 0
+    cpdef int mute(self, Watched watched) except -1:
+        """Report urgent data that nobody reads no more, until there is something to read, too."""
+        if self._poller == NULL or watched.registered == 0:
+            return 0
+        if self.readiness(watched.fd) & POLLER_URGENT:
+            self._muted.add(watched)
+            self._set_again(watched, watched.registered | POLLER_MUTED)
+        return 0
+
+    cdef int _unmute(self, list fired) except -1:
+        cdef Watched one
+        for one in self._muted.intersection(fired):
+            if one.fired & POLLER_READ and self._poller != NULL:
+                self._muted.discard(one)
+                self._set_again(one, one.registered)
+        return 0
+
+    cdef int _set_again(self, Watched watched, int interest) noexcept:
+        """Change how the poller watches what it watches already."""
+        cdef poller_token token
+        token.index, token.generation = <uint32_t> watched.fd, watched.generation
+        return (<poller_kind *> self._kind).set(
+            <poller *> self._poller, <poller_fd> watched.fd, token, watched.registered, interest
+        )
 
     cpdef int wake(self) except -1:
         """End a wait, or the next one; from any thread or signal handler."""
@@ -459,6 +508,7 @@ cdef class Kernel:
             if number and not self._apart:
                 raise OSError(number, os.strerror(number))
             own = (kind.fileno(made), receiver, wakeup.sender)
+            self._muted.clear()
             for one in list(self._watched):
                 if one is not None:
                     self._watch_again(made, <Watched> one, (<Watched> one).fd in own)
@@ -501,6 +551,7 @@ cdef class Kernel:
             if one is not None:
                 (<Watched> one).registered = 0
         self._watched.clear()
+        self._muted.clear()
         self._lost.clear()
         return 0
 

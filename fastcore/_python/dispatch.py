@@ -23,6 +23,7 @@ from .._calls import (
 )
 from .._codes import (
     DISCONNECTED,
+    ENDED,
     EXHAUSTED,
     HANGUP,
     INVALID,
@@ -34,6 +35,7 @@ from .._codes import (
     WRITABLE,
     WRITE,
 )
+from .._descriptors import count_unread
 from .inbox import Report
 from .interest import Interest, Registration
 from .kernel import Kernel, identity, monotonic
@@ -93,6 +95,7 @@ class Dispatch:
         self._fired: list[Any] = []  # what is being delivered
         self._serving: Registration | None = None  # whose handler runs
         self._look_due = 0.0
+        self._failures = 0  # how many exceptions channels were told of
 
     # -- questions, and writes at once ---------------------------------------------------------
 
@@ -238,6 +241,9 @@ class Dispatch:
         """Call the handlers of one channel: read, write, urgent data, end."""
         fired, want = registration.fired, registration.want
         writing = fired & WRITABLE and want & WRITE
+        ended = self.mode.disconnect_closes and fired & ENDED
+        unread = count_unread(registration.fd) if ended and want & READ else 0
+        failures = self._failures
         if fired & READABLE and want & READ:
             tell_readable(channel, self)
             if not self._is_current(registration, channel):
@@ -251,6 +257,19 @@ class Dispatch:
                 tell_closed(channel, self)
             elif want:
                 tell_urgent(channel, self)
+                if self._is_current(registration, channel):
+                    self._kernel.mute(registration)
+        if ended and failures == self._failures and self._is_current(registration, channel):
+            self._tell_unmet_end(registration, channel, unread)
+
+    def _tell_unmet_end(self, registration: Registration, channel: Any, unread: int) -> None:
+        """Tell a channel of an end that its handlers have not met, once what came before is read.
+
+        `unread` is how many bytes there were before they were called.
+        """
+        reads_on = registration.want & READ and 0 < count_unread(registration.fd) < unread
+        if not reads_on and self._kernel.readiness(registration.fd) & ENDED:
+            tell_closed(channel, self)
 
     def _is_current(self, registration: Registration, channel: Any) -> bool:
         """Whether the map still holds the very object that was watched."""
@@ -293,7 +312,7 @@ class Dispatch:
             sock = find_socket(channel)
             if not issubclass(type(sock), _socket_class) or _number_of(sock) >= 0:
                 continue
-            if self._kernel.is_closed(registration):
+            if self._kernel.readiness(registration.fd) & INVALID:
                 registration.paused = True
                 interest.mark(registration)
                 tell_closed(channel, self)
@@ -321,6 +340,7 @@ class Dispatch:
 
     def failed(self, channel: Any, error: BaseException) -> bool:
         """Tell the channel of its exception, while that is active; False: it leaves the loop."""
+        self._failures += 1
         if isinstance(error, self._passed_through):
             return False
         closes = False

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from math import inf, isnan
 from typing import Any
 
+from .._codes import READ
 from .dispatch import Dispatch, Mode
 from .inbox import Guard, Report
 from .interest import Interest, Registration
@@ -198,7 +199,7 @@ class Engine:
         if at_once or timers.ready or self._stopping:
             return self._kernel.wait(0.0)
         if timers.next_due < inf or self._interest.sweeps.suspects:
-            return self._wait_for_what_is_due(timeout)
+            return self._wait_for_what_is_due(timeout, QUIET)
         fired = self._kernel.wait(QUIET if timeout > QUIET else timeout)
         if fired or self._kernel.woken:
             return fired
@@ -208,20 +209,26 @@ class Engine:
         self._dispatch.look_for_closed()
         if self._interest.dirty:
             return self._kernel.wait(0.0)
-        return self._wait_for_what_is_due(timeout - QUIET)
+        return self._wait_for_what_is_due(timeout - QUIET, inf)
 
-    def _wait_for_what_is_due(self, timeout: float) -> list[Any]:
+    def _wait_for_what_is_due(self, timeout: float, quiet: float) -> list[Any]:
+        """Do so, and after `quiet` seconds look for sockets that others have closed."""
         now = monotonic()
-        deadline = now + timeout
+        deadline, look = now + timeout, now + quiet
         while True:
             sweep = max(self._interest.sweeps.next_due(), now)
-            due = min(deadline, self._timers.first_due(), sweep)
+            due = min(deadline, look, self._timers.first_due(), sweep)
             fired = self._kernel.wait(max(0.0, due - now))
             if fired or self._kernel.woken or self._timers.ready:
                 return fired
             now = monotonic()
             if self._timers.next_due <= now:
                 return fired
+            if now >= look:
+                look = inf
+                self._dispatch.look_for_closed()
+                if self._interest.dirty:
+                    return self._kernel.wait(0.0)
             if now >= sweep:
                 if self._dispatch.ask_and_write(self._interest.begin_sweep(now)):
                     return self._kernel.wait(0.0)
@@ -277,7 +284,7 @@ class Engine:
 
     def is_readable(self, fd: int) -> bool:
         """Whether `fd` can be read just now."""
-        return self._kernel.is_readable(fd)
+        return bool(self._kernel.readiness(fd) & READ)
 
     def do(self, action: Callable[..., Any], *args: Any) -> None:
         """Do `action(*args)` here, or where that could meet a handler: in the loop's thread."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from threading import get_ident as get_ident  # for those who import it from here
 from typing import TypeVar
@@ -23,10 +23,13 @@ from .pollers import LARGEST as LARGEST
 name = "python"
 build_info: dict[str, str] = {}
 
-READ, INVALID = _codes.READ, _codes.INVALID
+READ, URGENT, INVALID, MUTED = _codes.READ, _codes.URGENT, _codes.INVALID, _codes.MUTED
 
 # How long a wait rests, in seconds, that the system has no memory for.
 PAUSE = 0.01
+
+# A wait for longer than that many seconds is also ended by a signal that comes just before it.
+LONG = 0.1
 
 # The number that tells one object from all others while it lives.
 identity = id
@@ -78,6 +81,7 @@ class Kernel:
         self._watched: dict[int, Watched] = {}
         self._lost: list[Watched] = []  # found closed while the set was made anew
         self._fired: list[Watched] = []  # what the last wait returned
+        self._muted: set[Watched] = set()  # their urgent data is not reported
         self._waits = False
 
     def set(self, watched: Watched, interest: int) -> None:
@@ -90,6 +94,8 @@ class Kernel:
             self.open()
         fd, old = watched.fd, watched.registered
         self.changes += 1
+        if self._muted:
+            self._muted.discard(watched)
         watched.registered = 0
         if not interest:
             self._forget(watched)
@@ -127,7 +133,8 @@ class Kernel:
         interest = watched.registered
         if not interest or self._poller is None:
             return
-        if not self._poller.look(watched.fd, interest):
+        muted = MUTED if watched in self._muted else 0
+        if not self._poller.look(watched.fd, interest | muted):
             self.set(watched, 0)
             self.set(watched, interest)
 
@@ -147,7 +154,12 @@ class Kernel:
         outer = self._waits
         try:
             self._waits = True
-            events = poller.wait(0.0 if self._wake_pending else None if seconds == inf else seconds)
+            if self._wake_pending:
+                events = poller.wait(0.0)
+            elif seconds > LONG:
+                events = self._wait_long(poller, seconds)
+            else:
+                events = poller.wait(seconds)
         except OSError as error:
             events = self._after_failure(error, seconds)
         finally:
@@ -166,12 +178,27 @@ class Kernel:
                 fired.append(one)
         if fired is not self._fired:
             fired.clear()  # it has waited, and met them
+        if self._muted:
+            self._unmute(fired)
         if self._lost:
             fired += self._lost
             self._lost.clear()
         if self._wake_pending:
             self._take_wakeups()
         return fired
+
+    def _wait_long(self, poller: _pollers.Poller, seconds: float) -> list[tuple[int, int]]:
+        wakeup = self._wakeup
+        assert wakeup is not None
+        # Twice, as all that a signal handler's exception may cut short.
+        try:
+            try:
+                wakeup.hear_signals()
+                return poller.wait(None if seconds == inf else seconds)
+            finally:
+                wakeup.ignore_signals()
+        finally:
+            wakeup.ignore_signals()
 
     def _after_failure(self, error: OSError, seconds: float) -> list[tuple[int, int]]:
         """Go on after a wait that failed: with a new set, or a moment later; else raise it."""
@@ -225,20 +252,25 @@ class Kernel:
                 ready.append(one)
         return ready
 
-    def is_readable(self, fd: int) -> bool:
-        """Whether that descriptor can be read just now."""
-        return bool(self._query(fd) & READ)
-
-    def is_closed(self, watched: Watched) -> bool:
-        """Whether that descriptor is closed; where the system cannot tell, it is not."""
-        return bool(self._query(watched.fd) & INVALID)
-
-    def _query(self, fd: int) -> int:
-        """Return as a mask what can be read of that descriptor, and its errors; 0: unknown."""
+    def readiness(self, fd: int) -> int:
+        """Return what can be read of a descriptor now, and its errors, as a mask; 0: unknown."""
         try:
             return _pollers.query_now({fd: READ}).get(fd, 0)
         except OSError:
             return 0  # EINTR, ENOMEM: that says nothing of the descriptor
+
+    def mute(self, watched: Watched) -> None:
+        """Report urgent data that nobody reads no more, until there is something to read, too."""
+        registered = watched.registered
+        if self._poller is not None and registered and self.readiness(watched.fd) & URGENT:
+            self._muted.add(watched)
+            self._poller.set(watched.fd, registered, registered | MUTED)
+
+    def _unmute(self, fired: Iterable[Watched]) -> None:
+        for one in self._muted.intersection(fired):
+            if one.fired & READ and self._poller is not None:
+                self._muted.discard(one)
+                self._poller.set(one.fd, one.registered, one.registered)
 
     def wake(self) -> None:
         """End a wait, or the next one; from any thread or signal handler."""
@@ -283,6 +315,7 @@ class Kernel:
                     raise
                 poller = _pollers.SelectInSlices(wakeup.receiver)
             own = (poller.fileno(), wakeup.receiver, wakeup.sender)
+            self._muted.clear()
             for one in list(self._watched.values()):
                 self._watch_again(poller, one, one.fd in own)
         except BaseException:
@@ -325,6 +358,7 @@ class Kernel:
         for one in self._watched.values():
             one.registered = 0
         self._watched.clear()
+        self._muted.clear()
         self._lost.clear()
 
     def after_fork(self) -> None:

@@ -21,8 +21,8 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol
 
 from .. import _codes
+from .._descriptors import file_behind
 from .._originals import monotonic, original, sleep
-from .._wakeup import file_behind
 
 _fcntl: Any
 try:
@@ -30,7 +30,7 @@ try:
 except ImportError:  # Windows
     _fcntl = None
 
-READ, URGENT, WRITE = _codes.READ, _codes.URGENT, _codes.WRITE
+READ, URGENT, WRITE, MUTED = _codes.READ, _codes.URGENT, _codes.WRITE, _codes.MUTED
 ERROR, HANGUP, INVALID = _codes.ERROR, _codes.HANGUP, _codes.INVALID
 
 STRANGER = (-1, 0)
@@ -72,7 +72,7 @@ class Poller(Protocol):
         ...
 
     def set(self, fd: int, old: int, new: int) -> None:
-        """Change the interest in fd from old to new, 0 being none.
+        """Change the interest in fd from old to new, 0 being none (READ, WRITE and MUTED).
 
         Raises OSError: EBADF for a closed descriptor, ERANGE for one that this
         mechanism cannot hold.
@@ -103,6 +103,13 @@ def _is_open(fd: int) -> bool:
     except (OSError, ValueError, OverflowError):
         return False
     return True
+
+
+def _is_pipe(fd: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(fd).st_mode)
+    except OSError:
+        return False
 
 
 def _limited(timeout: float | None) -> float | None:
@@ -136,13 +143,19 @@ def _masks(prefix: str) -> _Masks:
     )
 
 
-def _requests(prefix: str) -> tuple[int, ...]:
-    """What to ask the kernel for, by interest (READ and WRITE)."""
-    bits = [getattr(_select_module, prefix + name, 0) for name in ("PRI", "IN", "OUT")]
-    return tuple(
-        bits[0] | (bits[1] if mask & READ else 0) | (bits[2] if mask & WRITE else 0)
-        for mask in range(READ + WRITE + 1)
+def _requests(prefix: str) -> dict[int, int]:
+    """What to ask the kernel for, by interest (READ, WRITE and MUTED)."""
+    urgent, readable, writable = (
+        getattr(_select_module, prefix + name, 0) for name in ("PRI", "IN", "OUT")
     )
+    return {
+        reading | writing | muted: (readable if reading else 0)
+        | (writable if writing else 0)
+        | (0 if muted else urgent)
+        for reading in (0, READ)
+        for writing in (0, WRITE)
+        for muted in (0, MUTED)
+    }
 
 
 _poll_masks = _masks("POLL")
@@ -190,8 +203,9 @@ def _ask_select(interest: dict[int, int], timeout: float | None) -> dict[int, in
         return found
     readers = [fd for fd, mask in interest.items() if mask & READ]
     writers = [fd for fd, mask in interest.items() if mask & WRITE]
+    audible = [fd for fd, mask in interest.items() if not mask & MUTED]
     try:
-        answer = _select(readers, writers, list(interest), timeout)
+        answer = _select(readers, writers, audible, timeout)
     except OSError as error:
         # One closed descriptor fails the call for all: name the culprits.
         found = {fd: INVALID for fd in interest if not _is_open(fd)}
@@ -447,7 +461,8 @@ class KqueuePoller(_OwnSet):
             elif old & mask:
                 self._try_change(fd, kind, self._delete)
         if self._urgent is not None:
-            self._try_change(fd, self._urgent[0], self._add, self._urgent[1])
+            change = self._delete if new & MUTED else self._add
+            self._try_change(fd, self._urgent[0], change, self._urgent[1])
 
     def _remove(self, fd: int, interest: int) -> None:
         for mask, kind in self._filters:
@@ -478,8 +493,11 @@ class KqueuePoller(_OwnSet):
         if self._urgent is not None and event.filter == self._urgent[0]:
             return URGENT
         mask = WRITE if event.filter == self._filters[1][1] else READ
-        if event.flags & self._eof and event.fflags:
-            mask |= ERROR
+        if event.flags & self._eof:
+            if event.fflags:
+                mask |= ERROR
+            elif mask == READ and _is_pipe(event.ident):
+                mask |= HANGUP  # that of a socket may still be listening
         return mask
 
 
@@ -605,7 +623,13 @@ class SelectPoller:
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait at most timeout seconds (None: without limit) for (fd, mask)."""
-        return list(_ask_select(self._interest, _limited(timeout)).items())
+        found = _ask_select(self._interest, _limited(timeout))
+        if _new_poll is not None:
+            # select() calls an end readable, and a hang-up is more than that.
+            readable = {fd: READ for fd, mask in found.items() if mask & READ}
+            for fd, mask in query_now(readable).items():
+                found[fd] |= mask & _codes.ENDED
+        return list(found.items())
 
 
 class SelectInSlices(SelectPoller):

@@ -17,6 +17,7 @@ import poller_cases
 import pytest
 from poller_cases import (
     ERROR,
+    HANGUP,
     INVALID,
     READ,
     URGENT,
@@ -81,6 +82,7 @@ class Kind(ctypes.Structure):
             "set",
             method(ctypes.c_int, ctypes.c_void_p, DESCRIPTOR, Token, ctypes.c_int, ctypes.c_int),
         ),
+        ("look", method(ctypes.c_int, ctypes.c_void_p, DESCRIPTOR, Token, ctypes.c_int)),
         (
             "wait",
             method(
@@ -414,6 +416,14 @@ class TestKqueueChanges:
         queue.set(fd, 0, READ | WRITE)
         queue.event(fd, **event)
         assert queue.wait(0) == [(fd, mask)]
+
+    def test_the_end_of_a_pipe_is_a_hang_up(self, queue):
+        for fd in os.pipe():
+            queue.set(fd, 0, READ)
+            queue.event(fd, EVFILT_READ, EV_EOF)
+            assert queue.wait(0) == [(fd, READ | HANGUP)]
+            queue.set(fd, READ, 0)
+            os.close(fd)
 
     def test_an_event_of_an_unknown_index_is_dropped(self, queue):
         queue.event(BIG_INDEX, EVFILT_READ)
