@@ -26,6 +26,8 @@ cdef class Dispatch:
     cdef tuple _passed_through
     cdef object _report
     cdef object _rest
+    cdef object _again
+    cdef dict _unread
     cdef list _writers
     cdef list _fired
     cdef Registration _serving
@@ -54,6 +56,9 @@ cdef class Dispatch:
     cdef _serve(self, Registration registration, channel)
     cdef _tell_unmet_end(self, Registration registration, channel, unread)
     cdef bint _is_current(self, Registration registration, channel) except -1
+    cdef note_unread(self, key, channel)
+    @cython.locals(registration=Registration, known=object)
+    cdef read_again(self, key)
     @cython.locals(registration=Registration)
     cdef begin_nested(self)
     cdef end_nested(self)

@@ -36,6 +36,7 @@ from .._codes import (
     WRITE,
 )
 from .._descriptors import count_unread
+from .._secure import holds_unread, is_wait
 from .inbox import Report
 from .interest import Interest, Registration
 from .kernel import Kernel, identity, monotonic
@@ -84,6 +85,7 @@ class Dispatch:
         passed_through: tuple[type[BaseException], ...],
         report: Report,
         rest: Callable[[Registration], None],
+        again: Callable[[Any], None],
     ) -> None:
         self.mode: Mode = Mode()
         self._interest = interest
@@ -91,6 +93,8 @@ class Dispatch:
         self._passed_through = passed_through
         self._report = report
         self._rest = rest  # lets a paused one take part again, a moment later
+        self._again = again  # calls read_again() in the next turn
+        self._unread: dict[Any, int] = {}  # key and identity of those whose socket holds data
         self._writers: list[Registration] = []  # they came to want to write
         self._fired: list[Any] = []  # what is being delivered
         self._serving: Registration | None = None  # whose handler runs
@@ -165,6 +169,8 @@ class Dispatch:
                 tell_closed(channel, self)
             elif not self._tell_refused(registration, channel, error):
                 raise
+        if self._unread and registration.want & READ and registration.key in self._unread:
+            self._again(registration.key)  # it did not want to read, and now it does
 
     def _tell_refused(self, registration: Registration, channel: Any, error: OSError) -> bool:
         """Tell the channel, while that is active, that the kernel does not watch it, or not yet."""
@@ -268,6 +274,8 @@ class Dispatch:
         `unread` is how many bytes there were before they were called.
         """
         reads_on = registration.want & READ and 0 < count_unread(registration.fd) < unread
+        if holds_unread(find_socket(channel)):
+            return
         if not reads_on and self._kernel.readiness(registration.fd) & ENDED:
             tell_closed(channel, self)
 
@@ -277,6 +285,38 @@ class Dispatch:
             registration.identity == identity(channel)
             and self._interest.look_up(registration.key) is channel
         )
+
+    # -- data that a socket object holds -------------------------------------------------------
+
+    def note_unread(self, key: Any, channel: Any) -> None:
+        """Have `channel` read again in the next turn: its socket holds data untold."""
+        if self._unread.get(key) != identity(channel):
+            self._unread[key] = identity(channel)
+            self._again(key)
+
+    def read_again(self, key: Any) -> None:
+        """Tell such a channel that it can be read, again and again while it leaves something.
+
+        While it does not want to read it stays noted, until it does: see _tell_kernel().
+        """
+        known = self._unread.get(key)
+        registration = self._interest.registrations.get(key)
+        channel = self._interest.look_up(key)
+        if (
+            registration is None
+            or known != identity(channel)
+            or registration.identity != known
+            or not ((sock := find_socket(channel)) is None or holds_unread(sock))
+        ):
+            self._unread.pop(key, None)
+        elif registration.want & READ:
+            del self._unread[key]
+            registration.fired = READ
+            self.deliver([registration])
+            if self._is_current(registration, channel) and holds_unread(find_socket(channel)):
+                self.note_unread(key, channel)
+
+    # -- nested loops --------------------------------------------------------------------------
 
     def begin_nested(self) -> None:
         """Take back what the turn around a nested loop has to deliver: that one delivers it."""
@@ -343,6 +383,8 @@ class Dispatch:
         self._failures += 1
         if isinstance(error, self._passed_through):
             return False
+        if is_wait(error):
+            return True  # nothing now, and nothing wrong
         closes = False
         if isinstance(error, OSError):
             serving = self._serving
