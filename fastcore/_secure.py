@@ -29,6 +29,9 @@ def is_wait(error: BaseException) -> bool:
 
 def holds_unread(sock: Any) -> bool:
     """Whether `sock` is a secure socket that holds received data, of which no kernel tells."""
+    pending = vars(type(sock)).get("fastcore_pending")
+    if pending is not None:
+        return bool(pending(sock) > 0)
     for module, (name, _) in _NAMES.items():
         if issubclass(type(sock), _classes(module, (name,))):
             try:

@@ -1,0 +1,359 @@
+"""TLS for channels: the mix-in `TLS`, whose start_tls() begins it, at once or in mid-stream.
+
+    class Server(TLS, asynchat.async_chat):
+        def __init__(self, sock, map=None):
+            super().__init__(sock, map)
+            self.start_tls(context, server_side=True)
+
+While the handshake lasts, and whenever TLS waits for something that the channel does not know of, a
+stand-in takes the channel's place in the map.  So the channel's own readable(), writable() and
+handlers are none of this module's business.  Knows channels and the loop; must not know protocols.
+"""
+
+from __future__ import annotations
+
+import ssl
+import weakref
+from collections.abc import Callable
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import asynchat, asyncore, loop as _loop
+from ._engine import held_back
+from ._tls_errors import ClearTextRefused, HandshakeTimeout, NotYet
+from ._tls_socket import NOTHING, READ, TLSSocket
+
+if TYPE_CHECKING:
+    from .loop import Handle
+
+__all__ = ["TLS", "ClearTextRefused", "HandshakeTimeout", "NotYet", "TLSSocket"]
+
+_DEFAULT: Any = object()
+
+
+class _Wish:
+    """What start_tls() was called with, until there is a socket for it."""
+
+    def __init__(self, timeout: float | None, make: Callable[[Any, Any], TLSSocket]) -> None:
+        self.timeout = timeout
+        self.make = make
+
+
+class TLS:
+    """A mix-in for dispatchers of any kind, before or after them among the bases.
+
+    `handshake_timeout` (seconds; None: no limit) stands for that of start_tls() where none is
+    given.
+    """
+
+    handshake_timeout: float | None = 60.0
+
+    _fastcore_tls: Any = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        inherited = cls.add_channel
+        if inherited is TLS.add_channel or ("add_channel" in vars(TLS) and cls is TLS):
+            return
+
+        def add_channel(self: Any, *args: Any, **named: Any) -> None:
+            inherited(self, *args, **named)
+            _stand_in(self)
+
+        add_channel.__doc__ = inherited.__doc__
+        cls.add_channel = add_channel  # type: ignore[method-assign]
+
+    def add_channel(self, map: Any = None) -> None:
+        """Stand in `map`, as any dispatcher; while a handshake lasts, a stand-in does so."""
+        further: Any = super()
+        if hasattr(further, "add_channel"):
+            further.add_channel(map)
+        else:  # this class comes after the dispatcher
+            asyncore.dispatcher.add_channel(self, map)  # type: ignore[arg-type]
+        _stand_in(self)
+
+    def start_tls(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        handshake_timeout: float | None = _DEFAULT,
+        session: ssl.SSLSession | None = None,
+        received: Literal["refuse", "keep"] | bytes = "refuse",
+        suppress_ragged_eofs: bool = False,
+    ) -> None:
+        """Encrypt from now on: whatever is sent after this call, and whatever comes.
+
+        May be called before the channel has a socket, before it is connected, and in mid-stream:
+        what was pushed before is sent first, in the clear.  `context`, `server_side`,
+        `server_hostname` and `session` are what SSLContext.wrap_bio() takes.
+
+        `handshake_timeout`, in seconds (None: no limit; default: the attribute), counts from the
+        moment when the connection stands; then handle_error() is told of HandshakeTimeout.
+        handle_handshake() is called when the handshake is done; where it fails, handle_error() has
+        the SSLError.
+
+        `received` is about what the peer has sent behind the command that begins TLS, in an
+        async_chat: "refuse" raises ClearTextRefused, and drops it; "keep" takes it for the first
+        bytes of TLS, and so are bytes taken that are given here.  `suppress_ragged_eofs`: where
+        the connection ends without a word of TLS, recv() returns b"", instead of raising
+        SSLEOFError.
+
+        Raises RuntimeError where TLS has begun before, and ValueError for a context that wants a
+        `server_hostname` where none is given.
+        """
+        channel: Any = self
+        sock = getattr(channel, "socket", None)
+        if self._fastcore_tls is not None or isinstance(sock, (TLSSocket, ssl.SSLSocket)):
+            raise RuntimeError("this channel has TLS already")
+        first = _take_received(channel, received)
+        before = _take_waiting(channel) if sock is not None else []
+        timeout = self.handshake_timeout if handshake_timeout is _DEFAULT else handshake_timeout
+
+        def make(sock: Any, stuck: Any) -> TLSSocket:
+            return TLSSocket(
+                sock,
+                context,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                session=session,
+                before=before,
+                received=first,
+                ragged=suppress_ragged_eofs,
+                stuck=stuck,
+            )
+
+        self._fastcore_tls = _Wish(timeout, make)
+        _stand_in(channel)
+
+    def handle_handshake(self) -> None:
+        """The handshake is done; to be overridden.  `self.socket` knows what was agreed upon."""
+
+
+# -- what has been received, and what waits to be sent ---------------------------------------------
+
+
+def _take_received(channel: Any, received: Any) -> bytes:
+    """Return what of the peer's TLS was read before; raise where it was clear text."""
+    if not isinstance(received, str):
+        return bytes(received)
+    if received not in ("refuse", "keep"):
+        raise ValueError(f'received is "refuse", "keep" or bytes, not {received!r}')
+    if not isinstance(channel, asynchat.async_chat):
+        return b""
+    data: bytes = getattr(channel, "ac_in_buffer", b"")
+    if not data:
+        return b""
+    channel.ac_in_buffer = b""
+    if received == "keep":
+        return data
+    raise ClearTextRefused(
+        1,
+        f"the peer has sent {len(data)} bytes in the clear behind the command that begins TLS "
+        '(received="keep" takes them for the beginning of TLS)',
+    )
+
+
+def _take_waiting(channel: Any) -> list[Any]:
+    """Return what waits to be sent in the clear, and have it wait no longer where it did."""
+    if id(channel) in held_back:
+        held_back[id(channel)].release(channel)
+    waiting: list[Any] = []
+    if isinstance(channel, asynchat.async_chat):
+        fifo = getattr(channel, "producer_fifo", ())
+        for piece in takewhile(lambda each: each is not None, list(fifo)):
+            fifo.popleft()
+            if isinstance(piece, str) and channel.use_encoding:
+                piece = bytes(piece, channel.encoding)
+            waiting.append(piece)
+    elif isinstance(channel, asyncore.dispatcher_with_send):
+        waiting.append(channel.out_buffer)
+        channel.out_buffer = b""
+    return waiting
+
+
+# -- the channel's place in the map ----------------------------------------------------------------
+
+
+def _replace(channel: Any, ours: Any) -> None:
+    """Let `ours` stand in the map where the channel or its stand-in stands."""
+    channel._map[channel._fileno] = ours
+    home = _loop.get_home(channel._map)
+    if home.loop is not None:
+        home.loop._engine.attach(channel._fileno, ours)
+
+
+def _stand_in(channel: Any) -> None:
+    """Let a stand-in take the place of a channel whose TLS has something to do by itself."""
+    wish = channel._fastcore_tls
+    sock = getattr(channel, "socket", None)
+    if wish is None or sock is None:
+        return
+    if not isinstance(sock, TLSSocket):
+        reference = weakref.ref(channel)
+
+        def stuck() -> None:
+            known = reference()
+            if known is not None:
+                _stand_in(known)
+
+        sock = channel.socket = wish.make(sock, stuck)
+    # Not for one that has left the map, or where another object is responsible for it.
+    if getattr(channel, "_fileno", None) is not None and _is_busy(sock):
+        if channel._map.get(channel._fileno) is channel:
+            _replace(channel, _StandIn(channel, sock, wish.timeout))
+
+
+def _is_busy(sock: TLSSocket) -> bool:
+    """Whether it waits for something that its channel does not know of."""
+    if sock.ended and not sock.established:
+        return False
+    return not sock.established or sock.wants_to_flush() or sock.write_waits
+
+
+class _StandIn:
+    """Stands in the map for a channel whose TLS has something to do by itself.
+
+    For everything else that somebody may ask of a channel in the map it is that channel.
+    """
+
+    accepting = False
+
+    def __init__(self, channel: Any, sock: TLSSocket, timeout: float | None) -> None:
+        self._channel = channel
+        self._sock = sock
+        self._timeout = timeout
+        self._timer: Handle | None = None
+        self._waits_for = 0
+        if self._is_connected() and not sock.established:
+            self._begin()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def _is_connected(self) -> bool:
+        return bool(self._channel.connected)
+
+    def _is_current(self) -> bool:
+        channel = self._channel
+        fileno = getattr(channel, "_fileno", None)
+        return fileno is not None and channel._map.get(fileno) is self
+
+    # -- what the loop asks and tells ----------------------------------------------------------
+
+    def readable(self) -> Any:
+        """Want what the handshake waits for; after that what the channel wants."""
+        if self._sock.established:
+            return self._sock.write_waits or self._channel.readable()
+        return self._is_connected() and self._waits_for == READ
+
+    def writable(self) -> bool:
+        """Want what the handshake waits for; after that, to send what is encrypted already."""
+        if self._sock.established:
+            return self._sock.wants_to_flush()
+        return self._waits_for != READ or not self._is_connected()
+
+    def handle_read_event(self) -> None:
+        """Go on with the handshake; after that the channel reads."""
+        if not self._goes_on():
+            return
+        if not self._sock.established:
+            self._shake_hands()
+        else:
+            self._sock.write_waits = False
+            self._channel.handle_read_event()
+            self._leave_if_done()
+
+    def handle_write_event(self) -> None:
+        """Go on with the handshake, or send what is encrypted already."""
+        if not self._goes_on():
+            return
+        if not self._sock.established:
+            self._shake_hands()
+        else:
+            self._sock.flush()
+            self._leave_if_done()
+
+    def handle_expt_event(self) -> None:
+        """There is urgent data, or an error of the connection."""
+        self._channel.handle_expt_event()
+
+    def handle_close(self) -> None:
+        """The connection is gone."""
+        self._leave()
+        self._channel.handle_close()
+
+    def handle_error(self) -> None:
+        """Something was raised: the channel is told, while that is active."""
+        self._leave()
+        self._channel.handle_error()
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    # -- its work ------------------------------------------------------------------------------
+
+    def _goes_on(self) -> bool:
+        """Have the channel find out whether it is connected; return whether there is work left."""
+        channel = self._channel
+        if not channel.connected and channel.connecting:
+            channel.handle_connect_event()
+            if not self._is_current() or not channel.connected:
+                return False
+        if self._timer is None and not self._sock.established:
+            self._begin()
+        return True
+
+    def _begin(self) -> None:
+        """Give the handshake its time."""
+        if self._timeout is not None:
+            loop = _loop.get_loop(self._channel._map)
+            self._timer = loop.call_later(self._timeout, _expire, weakref.ref(self))
+
+    def _shake_hands(self) -> None:
+        self._waits_for = self._sock.shake_hands()
+        if self._waits_for == NOTHING:
+            self._end_timer()
+            self._leave_if_done()
+            self._channel.handle_handshake()
+
+    def _leave_if_done(self) -> None:
+        if not _is_busy(self._sock):
+            self._leave()
+
+    def _leave(self) -> None:
+        """Give the channel its place back."""
+        self._end_timer()
+        if not self._is_current():
+            return
+        channel = self._channel
+        _replace(channel, channel)
+        if self._sock.pending():
+            home = _loop.get_home(channel._map)
+            if home.loop is not None:
+                home.loop._engine.read_again(channel._fileno, channel)
+
+    def _end_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def expire(self) -> None:
+        """The handshake has taken too long."""
+        if not self._is_current() or self._sock.established:
+            return
+        what = "the peer is silent" if self._waits_for == READ else "the peer reads nothing"
+        try:
+            raise HandshakeTimeout(
+                1, f"the handshake was not done within {self._timeout} seconds: {what}"
+            )
+        except HandshakeTimeout:
+            self._sock.ended = True
+            self.handle_error()
+
+
+def _expire(reference: weakref.ref[_StandIn]) -> None:
+    known = reference()
+    if known is not None:
+        known.expire()
