@@ -52,4 +52,4 @@ def look_for_unread(channel: Any, sock: Any) -> None:
         return  # it borrows a dispatcher's method, and stands in no map
     loop = getattr(home, "loop", None)
     if loop is not None and key is not None:
-        loop._engine.read_again(key, channel)
+        loop._engine.read_again(key)

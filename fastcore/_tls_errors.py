@@ -34,12 +34,18 @@ _CERTIFICATE = {
     18: "the peer's certificate is signed by itself: if it is to be trusted, load it with "
     "context.load_verify_locations()",
 }
-_NAME = "the certificate is for other names: pass the right one as server_hostname, or give the peer a certificate for {name!r}"
+_NAME = (
+    "the certificate is for other names: pass the right one as server_hostname, or give the peer "
+    "a certificate for {name!r}"
+)
 _UNKNOWN_CA = (
     "nobody whom the context trusts has signed the certificate: load the authority's own with "
     "context.load_verify_locations()"
 )
-_OLD = "one side speaks versions of TLS only that the other refuses: look at minimum_version and maximum_version of both"
+_OLD = (
+    "one side speaks versions of TLS only that the other refuses: look at minimum_version and "
+    "maximum_version of both"
+)
 _REFUSED_OURS = (
     "the peer refuses our certificate: it does not know who has signed it, or that is out of date"
 )
@@ -90,18 +96,18 @@ def _hint(
         if error.verify_code in (62, 64):
             return _NAME.format(name=name)
         return _CERTIFICATE.get(error.verify_code, _UNKNOWN_CA)
-    if isinstance(error, ssl.SSLEOFError):
-        end = "was reset" if reset else "ended"
-        if established:
-            return (
-                f"the connection {end} before the peer said that this is all: data may be missing"
-            )
-        return f"the connection {end} in the middle of the handshake: the peer's log may say why"
     if not established and first and first[0] not in (0x15, 0x16):
         if first[:4] in _HTTP:
             return _REASONS["HTTP_REQUEST"]
         return (
-            f"the peer does not speak TLS here, its first bytes are {first[:16]!r}: another port, or "
-            "a command such as STARTTLS first"
+            f"the peer does not speak TLS here, it began with {first[:16]!r}: try another port, "
+            "or a command such as STARTTLS first"
         )
+    if isinstance(error, ssl.SSLEOFError):
+        end = "was reset" if reset else "ended"
+        if established:
+            return (
+                f"the connection {end} before the peer said that this is all: some may be missing"
+            )
+        return f"the connection {end} in the middle of the handshake: the peer's log may say why"
     return _REASONS.get(error.reason or "")

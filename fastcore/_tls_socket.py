@@ -24,7 +24,7 @@ _FIRST = 16  # bytes kept of what came first, for explanations
 
 # What others may ask of the plain socket, and of the encryption; anything else would go past it.
 _OF_SOCKET = frozenset(
-    """bind connect connect_ex family getpeername getsockname getsockopt gettimeout ioctl proto
+    """bind connect family getpeername getsockname getsockopt gettimeout ioctl proto
     set_inheritable get_inheritable setblocking setsockopt settimeout timeout type""".split()
 )
 _OF_TLS = frozenset(
@@ -39,7 +39,7 @@ class TLSSocket:
 
     `sock` is a non-blocking socket; `before` is sent first, in the clear: bytes and producers;
     `received` is what of the peer's TLS was read already.  `stuck()` is called when something waits
-    for room in the kernel that the channel does not know of.  `ragged`: an end of the connection
+    for the kernel that the channel does not know of.  `ragged`: an end of the connection
     without a word of TLS is an ordinary end.
     """
 
@@ -74,6 +74,8 @@ class TLSSocket:
         self.established = False
         self.ended = False  # the peer has said that this is all, or something has failed
         self.write_waits = False  # a write waits for the peer
+        self.handshake_timeout: float | None = None  # seconds
+        self.deadline: Any = None  # the timer of the handshake
         if received:
             self._take(received)
 
@@ -229,7 +231,7 @@ class TLSSocket:
         return data
 
     def pending(self) -> int:
-        """Return how many bytes recv() has without the kernel; one, where it has an end or error."""
+        """Return how many bytes recv() has without the kernel; 1 where it has an end or error."""
         left = len(self._ahead) - self._at
         return left or (1 if self.ended and not self._told else 0)
 
@@ -262,6 +264,7 @@ class TLSSocket:
 
     def close(self) -> None:
         """Tell the peer that this is all, as far as there is room for that now, and close."""
+        self.forget_deadline()
         if not self._closed:
             self._closed = self._told = True
             with contextlib.suppress(OSError):
@@ -283,10 +286,35 @@ class TLSSocket:
                 self._tls.unwrap()
             self.flush()
 
+    def forget_deadline(self) -> None:
+        """Cancel the timer of the handshake."""
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
+
+    def connect_ex(self, address: Any) -> int:
+        """Connect the plain socket."""
+        result: int = self._sock.connect_ex(address)
+        self._stuck()
+        return result
+
+    def has_peer(self) -> bool:
+        """Whether the plain socket is connected."""
+        try:
+            self._sock.getpeername()
+        except OSError:
+            return False
+        return True
+
     def fileno(self) -> int:
         """Return the descriptor of the plain socket."""
         number: int = self._sock.fileno()
         return number
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._closed
 
     @property
     def ssl_object(self) -> ssl.SSLObject:

@@ -16,27 +16,16 @@ import ssl
 import weakref
 from collections.abc import Callable
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from . import asynchat, asyncore, loop as _loop
 from ._engine import held_back
 from ._tls_errors import ClearTextRefused, HandshakeTimeout, NotYet
 from ._tls_socket import NOTHING, READ, TLSSocket
 
-if TYPE_CHECKING:
-    from .loop import Handle
-
 __all__ = ["TLS", "ClearTextRefused", "HandshakeTimeout", "NotYet", "TLSSocket"]
 
 _DEFAULT: Any = object()
-
-
-class _Wish:
-    """What start_tls() was called with, until there is a socket for it."""
-
-    def __init__(self, timeout: float | None, make: Callable[[Any, Any], TLSSocket]) -> None:
-        self.timeout = timeout
-        self.make = make
 
 
 class TLS:
@@ -48,12 +37,12 @@ class TLS:
 
     handshake_timeout: float | None = 60.0
 
-    _fastcore_tls: Any = None
+    _fastcore_tls: Any = None  # makes the socket that was asked for, while there is none
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         inherited = cls.add_channel
-        if inherited is TLS.add_channel or ("add_channel" in vars(TLS) and cls is TLS):
+        if inherited is TLS.add_channel:
             return
 
         def add_channel(self: Any, *args: Any, **named: Any) -> None:
@@ -100,19 +89,24 @@ class TLS:
         the connection ends without a word of TLS, recv() returns b"", instead of raising
         SSLEOFError.
 
-        Raises RuntimeError where TLS has begun before, and ValueError for a context that wants a
-        `server_hostname` where none is given.
+        Raises RuntimeError for a listener, and where TLS has begun before, and ValueError for a
+        context that wants a `server_hostname` where none is given.
         """
         channel: Any = self
         sock = getattr(channel, "socket", None)
-        if self._fastcore_tls is not None or isinstance(sock, (TLSSocket, ssl.SSLSocket)):
+        has_tls = isinstance(sock, ssl.SSLSocket) or (
+            isinstance(sock, TLSSocket) and not sock.closed
+        )
+        if has_tls or self._fastcore_tls is not None:
             raise RuntimeError("this channel has TLS already")
+        if channel.accepting:
+            raise RuntimeError("a listener has no TLS: what it accepts has")
         first = _take_received(channel, received)
         before = _take_waiting(channel) if sock is not None else []
         timeout = self.handshake_timeout if handshake_timeout is _DEFAULT else handshake_timeout
 
-        def make(sock: Any, stuck: Any) -> TLSSocket:
-            return TLSSocket(
+        def make(sock: Any, stuck: Callable[[], None]) -> TLSSocket:
+            secure = TLSSocket(
                 sock,
                 context,
                 server_side=server_side,
@@ -123,8 +117,10 @@ class TLS:
                 ragged=suppress_ragged_eofs,
                 stuck=stuck,
             )
+            secure.handshake_timeout = timeout
+            return secure
 
-        self._fastcore_tls = _Wish(timeout, make)
+        self._fastcore_tls = make
         _stand_in(channel)
 
     def handle_handshake(self) -> None:
@@ -161,7 +157,7 @@ def _take_waiting(channel: Any) -> list[Any]:
         held_back[id(channel)].release(channel)
     waiting: list[Any] = []
     if isinstance(channel, asynchat.async_chat):
-        fifo = getattr(channel, "producer_fifo", ())
+        fifo: Any = getattr(channel, "producer_fifo", ())
         for piece in takewhile(lambda each: each is not None, list(fifo)):
             fifo.popleft()
             if isinstance(piece, str) and channel.use_encoding:
@@ -186,23 +182,33 @@ def _replace(channel: Any, ours: Any) -> None:
 
 def _stand_in(channel: Any) -> None:
     """Let a stand-in take the place of a channel whose TLS has something to do by itself."""
-    wish = channel._fastcore_tls
     sock = getattr(channel, "socket", None)
-    if wish is None or sock is None:
+    if sock is None:
         return
-    if not isinstance(sock, TLSSocket):
-        reference = weakref.ref(channel)
+    if not isinstance(sock, TLSSocket) or sock.closed:
+        if channel._fastcore_tls is None:
+            return
+        sock = channel.socket = channel._fastcore_tls(sock, _stuck(weakref.ref(channel)))
+        channel._fastcore_tls = None
+    if (
+        getattr(channel, "_fileno", None) is not None
+        and _is_busy(sock)
+        and (channel.connected or channel.connecting or sock.has_peer())
+        # Not for one that has left the map, or in whose place another object stands.
+        and channel._map.get(channel._fileno) is channel
+    ):
+        _replace(channel, _StandIn(channel, sock))
 
-        def stuck() -> None:
-            known = reference()
-            if known is not None:
-                _stand_in(known)
 
-        sock = channel.socket = wish.make(sock, stuck)
-    # Not for one that has left the map, or where another object is responsible for it.
-    if getattr(channel, "_fileno", None) is not None and _is_busy(sock):
-        if channel._map.get(channel._fileno) is channel:
-            _replace(channel, _StandIn(channel, sock, wish.timeout))
+def _stuck(reference: weakref.ref[Any]) -> Callable[[], None]:
+    """Return what a socket calls that waits for the kernel; it does not hold the channel."""
+
+    def stuck() -> None:
+        channel = reference()
+        if channel is not None:
+            _stand_in(channel)
+
+    return stuck
 
 
 def _is_busy(sock: TLSSocket) -> bool:
@@ -220,20 +226,15 @@ class _StandIn:
 
     accepting = False
 
-    def __init__(self, channel: Any, sock: TLSSocket, timeout: float | None) -> None:
+    def __init__(self, channel: Any, sock: TLSSocket) -> None:
         self._channel = channel
-        self._sock = sock
-        self._timeout = timeout
-        self._timer: Handle | None = None
-        self._waits_for = 0
-        if self._is_connected() and not sock.established:
+        self.socket = sock
+        self._waits_for = NOTHING
+        if channel.connected:
             self._begin()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._channel, name)
-
-    def _is_connected(self) -> bool:
-        return bool(self._channel.connected)
 
     def _is_current(self) -> bool:
         channel = self._channel
@@ -244,36 +245,36 @@ class _StandIn:
 
     def readable(self) -> Any:
         """Want what the handshake waits for; after that what the channel wants."""
-        if self._sock.established:
-            return self._sock.write_waits or self._channel.readable()
-        return self._is_connected() and self._waits_for == READ
+        if self.socket.established:
+            return self.socket.write_waits or self._channel.readable()
+        return self._channel.connected and self._waits_for == READ
 
     def writable(self) -> bool:
         """Want what the handshake waits for; after that, to send what is encrypted already."""
-        if self._sock.established:
-            return self._sock.wants_to_flush()
-        return self._waits_for != READ or not self._is_connected()
+        if self.socket.established:
+            return self.socket.wants_to_flush()
+        return self._waits_for != READ or not self._channel.connected
 
     def handle_read_event(self) -> None:
         """Go on with the handshake; after that the channel reads."""
-        if not self._goes_on():
+        if not self._is_connected():
             return
-        if not self._sock.established:
-            self._shake_hands()
-        else:
-            self._sock.write_waits = False
+        if self.socket.established:
+            self.socket.write_waits = False
             self._channel.handle_read_event()
             self._leave_if_done()
+        else:
+            self._shake_hands()
 
     def handle_write_event(self) -> None:
         """Go on with the handshake, or send what is encrypted already."""
-        if not self._goes_on():
+        if not self._is_connected():
             return
-        if not self._sock.established:
-            self._shake_hands()
-        else:
-            self._sock.flush()
+        if self.socket.established:
+            self.socket.flush()
             self._leave_if_done()
+        else:
+            self._shake_hands()
 
     def handle_expt_event(self) -> None:
         """There is urgent data, or an error of the connection."""
@@ -281,13 +282,17 @@ class _StandIn:
 
     def handle_close(self) -> None:
         """The connection is gone."""
-        self._leave()
-        self._channel.handle_close()
+        try:
+            self._channel.handle_close()
+        finally:
+            self._give_up()
 
     def handle_error(self) -> None:
         """Something was raised: the channel is told, while that is active."""
-        self._leave()
-        self._channel.handle_error()
+        try:
+            self._channel.handle_error()
+        finally:
+            self._give_up()
 
     def close(self) -> None:
         """Close the channel."""
@@ -295,65 +300,66 @@ class _StandIn:
 
     # -- its work ------------------------------------------------------------------------------
 
-    def _goes_on(self) -> bool:
-        """Have the channel find out whether it is connected; return whether there is work left."""
+    def _is_connected(self) -> bool:
+        """Whether the connection stands; have the channel find that out where it is connecting."""
         channel = self._channel
         if not channel.connected and channel.connecting:
             channel.handle_connect_event()
-            if not self._is_current() or not channel.connected:
+            if not self._is_current():
                 return False
-        if self._timer is None and not self._sock.established:
+        if channel.connected and not self.socket.established:
             self._begin()
-        return True
+        return bool(channel.connected)
 
     def _begin(self) -> None:
         """Give the handshake its time."""
-        if self._timeout is not None:
+        sock = self.socket
+        if sock.handshake_timeout is not None and sock.deadline is None:
             loop = _loop.get_loop(self._channel._map)
-            self._timer = loop.call_later(self._timeout, _expire, weakref.ref(self))
+            sock.deadline = loop.call_later(
+                sock.handshake_timeout, _expire, weakref.ref(self._channel), weakref.ref(sock)
+            )
 
     def _shake_hands(self) -> None:
-        self._waits_for = self._sock.shake_hands()
-        if self._waits_for == NOTHING:
-            self._end_timer()
+        self._waits_for = self.socket.shake_hands()
+        if self.socket.established:
+            self.socket.forget_deadline()
             self._leave_if_done()
             self._channel.handle_handshake()
 
     def _leave_if_done(self) -> None:
-        if not _is_busy(self._sock):
+        if not _is_busy(self.socket):
+            self._leave()
+
+    def _give_up(self) -> None:
+        """Leave, if the handshake has failed, and the channel was not closed for that."""
+        if not self.socket.established:
+            self.socket.ended = True
+            self.socket.forget_deadline()
             self._leave()
 
     def _leave(self) -> None:
         """Give the channel its place back."""
-        self._end_timer()
         if not self._is_current():
             return
         channel = self._channel
         _replace(channel, channel)
-        if self._sock.pending():
-            home = _loop.get_home(channel._map)
-            if home.loop is not None:
-                home.loop._engine.read_again(channel._fileno, channel)
-
-    def _end_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def expire(self) -> None:
-        """The handshake has taken too long."""
-        if not self._is_current() or self._sock.established:
-            return
-        what = "the peer is silent" if self._waits_for == READ else "the peer reads nothing"
-        try:
-            raise HandshakeTimeout(
-                1, f"the handshake was not done within {self._timeout} seconds: {what}"
-            )
-        except HandshakeTimeout:
-            self._sock.ended = True
-            self.handle_error()
+        home = _loop.get_home(channel._map)
+        if home.loop is not None and self.socket.pending():
+            home.loop._engine.read_again(channel._fileno)
 
 
-def _expire(reference: weakref.ref[_StandIn]) -> None:
-    known = reference()
-    if known is not None:
-        known.expire()
+def _expire(channel_reference: weakref.ref[Any], sock_reference: weakref.ref[TLSSocket]) -> None:
+    """Tell a channel, as the loop would, that the handshake was not done in time."""
+    channel, sock = channel_reference(), sock_reference()
+    if channel is None or sock is None or sock.established or sock.ended or sock.closed:
+        return
+    there = channel._map.get(channel._fileno)
+    told = there if isinstance(there, _StandIn) else channel
+    try:
+        raise HandshakeTimeout(
+            1, f"the handshake was not done within {sock.handshake_timeout} seconds"
+        )
+    except HandshakeTimeout:
+        sock.ended = True
+        told.handle_error()

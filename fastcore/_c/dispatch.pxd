@@ -56,7 +56,7 @@ cdef class Dispatch:
     cdef _serve(self, Registration registration, channel)
     cdef _tell_unmet_end(self, Registration registration, channel, unread)
     cdef bint _is_current(self, Registration registration, channel) except -1
-    cdef note_unread(self, key, channel)
+    cdef note_unread(self, key)
     @cython.locals(registration=Registration, known=object)
     cdef read_again(self, key)
     @cython.locals(registration=Registration)

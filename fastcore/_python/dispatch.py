@@ -288,8 +288,9 @@ class Dispatch:
 
     # -- data that a socket object holds -------------------------------------------------------
 
-    def note_unread(self, key: Any, channel: Any) -> None:
-        """Have `channel` read again in the next turn: its socket holds data untold."""
+    def note_unread(self, key: Any) -> None:
+        """Have who stands in the map read in the next turn: no kernel tells of what it holds."""
+        channel = self._interest.look_up(key)
         if self._unread.get(key) != identity(channel):
             self._unread[key] = identity(channel)
             self._again(key)
@@ -314,7 +315,7 @@ class Dispatch:
             registration.fired = READ
             self.deliver([registration])
             if self._is_current(registration, channel) and holds_unread(find_socket(channel)):
-                self.note_unread(key, channel)
+                self.note_unread(key)
 
     # -- nested loops --------------------------------------------------------------------------
 

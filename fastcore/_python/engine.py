@@ -282,12 +282,12 @@ class Engine:
     def _rest(self, registration: Registration) -> None:
         self.call_later(REST, self._resume, (registration,))
 
-    def read_again(self, key: Any, channel: Any) -> None:
-        """Have `channel` read in the next turn, too: its socket object holds data already."""
-        self._guard.do(self._note_unread, key, channel)
+    def read_again(self, key: Any) -> None:
+        """Have what stands in the map read in the next turn: its socket holds data already."""
+        self._guard.do(self._note_unread, key)
 
-    def _note_unread(self, key: Any, channel: Any) -> None:
-        self._dispatch.note_unread(key, channel)
+    def _note_unread(self, key: Any) -> None:
+        self._dispatch.note_unread(key)
 
     def _read_again(self, key: Any) -> None:
         self._dispatch.read_again(key)
