@@ -107,7 +107,7 @@ def _hint(
         end = "was reset" if reset else "ended"
         if established:
             return (
-                f"the connection {end} before the peer said that this is all: some may be missing"
+                f"the connection {end} before the peer said that it was all: some may be missing"
             )
         return f"the connection {end} in the middle of the handshake: the peer's log may say why"
     return _REASONS.get(error.reason or "")

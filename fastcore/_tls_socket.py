@@ -182,6 +182,9 @@ class TLSSocket:
                 part = self._tls.read(_RECEIVED)
             except ssl.SSLWantReadError:
                 break
+            except ssl.SSLZeroReturnError:  # instead of nothing, where we have said so, too
+                self.ended = True
+                break
             except ssl.SSLError as error:
                 if not (self._ragged and isinstance(error, ssl.SSLEOFError)):
                     self._fail(error)

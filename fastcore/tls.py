@@ -89,8 +89,8 @@ class TLS:
         the connection ends without a word of TLS, recv() returns b"", instead of raising
         SSLEOFError.
 
-        Raises RuntimeError for a listener, and where TLS has begun before, and ValueError for a
-        context that wants a `server_hostname` where none is given.
+        Raises RuntimeError for a listener, and where TLS has begun before; ValueError where a
+        `server_hostname` is missing that the context wants to check, or given by a server.
         """
         channel: Any = self
         sock = getattr(channel, "socket", None)
@@ -101,6 +101,10 @@ class TLS:
             raise RuntimeError("this channel has TLS already")
         if channel.accepting:
             raise RuntimeError("a listener has no TLS: what it accepts has")
+        if server_side and server_hostname is not None:
+            raise ValueError("server_hostname is for clients")
+        if context.check_hostname and not server_side and not server_hostname:
+            raise ValueError("the context checks names: it needs a server_hostname")
         first = _take_received(channel, received)
         before = _take_waiting(channel) if sock is not None else []
         timeout = self.handshake_timeout if handshake_timeout is _DEFAULT else handshake_timeout

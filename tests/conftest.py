@@ -38,7 +38,7 @@ def load_package(engine: str) -> SimpleNamespace:
         try:
             modules: dict[str, ModuleType] = {
                 name: importlib.import_module(f"fastcore.{name}")
-                for name in ("loop", "asyncore", "asynchat", "_engine")
+                for name in ("loop", "asyncore", "asynchat", "_engine", "tls")
             }
             package = importlib.import_module("fastcore")
             assert package.engine == engine
@@ -73,7 +73,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """One engine with one poller: `.asyncore`, `.asynchat`, `.Loop`, `.loop`, `.package`.
+    """One engine with one poller: `.asyncore`, `.asynchat`, `.Loop`, `.loop`, `.tls`, `.package`.
 
     Checks that the test has left neither channels in the default map nor descriptors.
     """
