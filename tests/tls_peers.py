@@ -24,14 +24,14 @@ except ImportError:
     pytest.skip("there is no trustme here", allow_module_level=True)
 
 CA = trustme.CA()
-_CERTIFICATE = CA.issue_cert("localhost")
+CERTIFICATE = CA.issue_cert("localhost")
 _CLIENT_CERTIFICATE = CA.issue_cert("client@localhost")
 
 
 def server_context(**attributes: Any) -> ssl.SSLContext:
     """A context with the certificate of `localhost`, and these attributes."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _CERTIFICATE.configure_cert(context)
+    CERTIFICATE.configure_cert(context)
     return _with(context, attributes)
 
 
