@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support import PATIENCE, Site, close_now, receive_exactly
-from tls_peers import Peer, client_context, run, server_context, tls_class
+from tls_peers import CA, CERTIFICATE, Peer, client_context, run, server_context, tls_class
 
 KINDS = ["dispatcher", "dispatcher_with_send", "async_chat"]
 ORDERS = ["first", "last"]  # of the mix-in among the bases
@@ -158,8 +161,6 @@ def test_what_was_agreed_upon(site: Site) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_certificates_of_clients(site: Site, has_one: bool, version: ssl.TLSVersion) -> None:
     context = server_context(verify_mode=ssl.CERT_REQUIRED, maximum_version=version)
-    from tls_peers import CA
-
     CA.configure_trust(context)
     server, plain = server_and_peer(site, context=context)
     peer = Peer(plain.sock, client_context(certificate=has_one))
@@ -619,3 +620,94 @@ def test_blocking_sockets_of_the_module_ssl(site: Site, version: ssl.TLSVersion)
     client.start()
     site.run_until(lambda: not client.is_alive())
     assert [len(each) for each in got] == [1, 100, 20_000, 100_000]
+
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here")
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with the authority's certificate, and the server's with its key."""
+    CA.cert_pem.write_to_path(tmp_path / "ca.pem")
+    CERTIFICATE.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    return tmp_path
+
+
+def https_server(site: Site, context: ssl.SSLContext) -> Any:
+    """Answers any request with the BLOB, and closes."""
+
+    def found_terminator(self: Any) -> None:
+        self.push(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BLOB))
+        self.push(BLOB)
+        self.close_when_done()
+
+    def handle_accepted(_: Any, sock: Any, address: Any) -> None:
+        channel = secure(site, sock, found_terminator=found_terminator)
+        channel.set_terminator(b"\r\n\r\n")
+        channel.start_tls(context, server_side=True)
+
+    listener = site.channel(None, handle_accepted=handle_accepted)
+    listener.create_socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(5)
+    return listener.socket.getsockname()[1]
+
+
+def run_beside(site: Site, command: list[str], words: bytes = b"") -> tuple[int, bytes, bytes]:
+    """Run a command while the loop turns; return its status, output and errors."""
+    ended: list[Any] = []
+
+    def wait() -> None:
+        ended.append(subprocess.run(command, input=words, capture_output=True, timeout=PATIENCE))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    site.run_until(lambda: not thread.is_alive())
+    return ended[0].returncode, ended[0].stdout, ended[0].stderr
+
+
+@needs_curl
+@pytest.mark.parametrize("version", VERSIONS)
+def test_curl(site: Site, files: Path, version: ssl.TLSVersion) -> None:
+    port = https_server(site, server_context(maximum_version=version))
+    address = ["--resolve", f"localhost:{port}:127.0.0.1", f"https://localhost:{port}/"]
+    command = ["curl", "-sS", "--noproxy", "*", "--cacert", str(files / "ca.pem"), *address]
+    status, output, errors = run_beside(site, command)
+    assert (status, errors) == (0, b"")
+    assert output == BLOB
+
+
+@needs_openssl
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_a_client_of_openssl(site: Site, files: Path, version: str) -> None:
+    port = https_server(site, server_context())
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", version, "-ign_eof"]
+    command += ["-quiet", "-verify_return_error", "-CAfile", str(files / "ca.pem")]
+    command += ["-servername", "localhost", "-verify_hostname", "localhost"]
+    _status, output, _errors = run_beside(site, command, b"GET / HTTP/1.0\r\n\r\n")
+    assert output.endswith(BLOB)
+
+
+@needs_openssl
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_a_server_of_openssl(site: Site, files: Path, version: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", version, "-rev"]
+    command += ["-cert", str(files / "server.pem")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
+        assert server.stdout is not None
+        try:
+            while b"ACCEPT" not in server.stdout.readline():
+                assert server.poll() is None
+            client = secure(site)
+            client.create_socket()
+            client.start_tls(client_context(), server_hostname="localhost")
+            client.connect(("127.0.0.1", port))
+            client.push(b"drawer\n")
+            site.run_until(lambda: client.received.endswith(b"\n"))
+            client.close()
+        finally:
+            server.kill()
+    assert client.received == b"reward\n"
