@@ -106,8 +106,6 @@ def _hint(
     if isinstance(error, ssl.SSLEOFError):
         end = "was reset" if reset else "ended"
         if established:
-            return (
-                f"the connection {end} before the peer said that it was all: some may be missing"
-            )
+            return f"the connection {end} before the peer said that it was all: some may be missing"
         return f"the connection {end} in the middle of the handshake: the peer's log may say why"
     return _REASONS.get(error.reason or "")
