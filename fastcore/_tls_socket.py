@@ -62,7 +62,7 @@ class TLSSocket:
             self._incoming, self._outgoing, server_side, server_hostname, session
         )
         self._before = deque(before)
-        self._leaving = memoryview(b"")  # what the kernel has not taken yet
+        self._leaving: bytes | memoryview = b""  # what the kernel has not taken yet
         self._ahead, self._at = b"", 0  # decrypted, and from where on not read yet
         self._failure: ssl.SSLError | None = None  # met while decrypting ahead
         self._first = b""
@@ -122,7 +122,7 @@ class TLSSocket:
         """Give the kernel what waits for it; return whether it took all."""
         while True:
             if not self._leaving:
-                self._leaving = memoryview(self._next_before() or self._outgoing.read()).cast("B")
+                self._leaving = (self._before and self._next_before()) or self._outgoing.read()
                 if not self._leaving:
                     return True
             try:
@@ -136,21 +136,26 @@ class TLSSocket:
                 self._reset = True
                 self._before.clear()
                 sent = len(self._leaving)
-            self._leaving = self._leaving[sent:]
+            if sent < len(self._leaving):
+                self._leaving = memoryview(self._leaving)[sent:]  # not copied again and again
+            else:
+                self._leaving = b""
+                if not self._before and not self._outgoing.pending:
+                    return True
 
-    def _next_before(self) -> Any:
+    def _next_before(self) -> bytes:
         """Return the next piece that goes out in the clear; empty after the last one."""
         while self._before:
             first = self._before[0]
             if isinstance(first, (bytes, bytearray, memoryview)):
                 self._before.popleft()
-                if len(first):
-                    return first
+                data = bytes(first)
             else:
-                data = first.more()
-                if data:
-                    return data
-                self._before.popleft()
+                data = bytes(first.more())
+                if not data:
+                    self._before.popleft()
+            if data:
+                return data
         return b""
 
     def _receive(self) -> bool:
@@ -247,20 +252,22 @@ class TLSSocket:
         """
         if self.ended and not self.established:
             raise BrokenPipeError(32, "the handshake has failed")
-        if not self.established or not self.flush():
+        if not self.established or (self.wants_to_flush() and not self.flush()):
             raise NotYet
-        with memoryview(data) as view, view.cast("B") as octets, octets[:_ENCRYPTED] as piece:
-            if not len(piece):
-                return 0
-            try:
-                sent = self._tls.write(piece)
-            except ssl.SSLWantReadError:
-                self.write_waits = True
-                self._stuck()
-                raise NotYet from None
-            except ssl.SSLError as error:
-                self._fail(error)
-                raise
+        if type(data) is not bytes or len(data) > _ENCRYPTED:
+            with memoryview(data) as view, view.cast("B") as octets:
+                data = bytes(octets[:_ENCRYPTED])
+        if not data:
+            return 0
+        try:
+            sent = self._tls.write(data)
+        except ssl.SSLWantReadError:
+            self.write_waits = True
+            self._stuck()
+            raise NotYet from None
+        except ssl.SSLError as error:
+            self._fail(error)
+            raise
         if not self.flush():
             self._stuck()
         return sent
