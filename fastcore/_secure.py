@@ -27,6 +27,14 @@ def is_wait(error: BaseException) -> bool:
     return any(isinstance(error, _classes(each, _NAMES[each][1])) for each in _NAMES)
 
 
+def is_secure(sock: Any) -> bool:
+    """Whether `sock` is one that may hold received data itself."""
+    kind = type(sock)
+    return "fastcore_pending" in vars(kind) or any(
+        issubclass(kind, _classes(module, (name,))) for module, (name, _) in _NAMES.items()
+    )
+
+
 def holds_unread(sock: Any) -> bool:
     """Whether `sock` is a secure socket that holds received data, of which no kernel tells."""
     pending = vars(type(sock)).get("fastcore_pending")

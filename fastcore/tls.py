@@ -193,7 +193,7 @@ def _stand_in(channel: Any) -> None:
         if channel._fastcore_tls is None:
             return
         sock = channel.socket = channel._fastcore_tls(sock, _stuck(weakref.ref(channel)))
-        channel._fastcore_tls = None
+        del channel._fastcore_tls
     if (
         getattr(channel, "_fileno", None) is not None
         and _is_busy(sock)

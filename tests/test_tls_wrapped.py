@@ -158,6 +158,38 @@ def test_what_it_holds_is_read(site: Site, use_poll: bool) -> None:
     assert len(channel.events) == events
 
 
+@pytest.mark.parametrize("way", ["the socket's recv", "an own recv", "a handler of events"])
+def test_it_is_read_however_the_program_reads(site: Site, way: str) -> None:
+    sock, peer = wrapped(site)
+
+    class Reader(site.asyncore.dispatcher):  # type: ignore[misc]
+        received = b""
+
+        def writable(self) -> bool:
+            return False
+
+        if way == "an own recv":
+
+            def recv(self, size: int) -> Any:
+                return self.socket.read(size)
+
+        def handle_read(self) -> None:
+            read = self.recv if way == "an own recv" else self.socket.recv
+            self.received += read(100)
+
+        if way == "a handler of events":
+            handle_read_event = handle_read
+
+    channel = Reader(sock, site.map)
+    peer.write(b"x" * 1000)
+    peer.send()
+    for _ in range(30):
+        site.turn(timeout=0.2)
+        if len(channel.received) == 1000:
+            break
+    assert len(channel.received) == 1000
+
+
 def test_what_it_holds_waits_while_nobody_wants_to_read(site: Site) -> None:
     sock, peer = wrapped(site)
     channel = reader(site, sock)

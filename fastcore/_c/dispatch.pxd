@@ -28,6 +28,7 @@ cdef class Dispatch:
     cdef object _rest
     cdef object _again
     cdef dict _unread
+    cdef dict _secure
     cdef list _writers
     cdef list _fired
     cdef Registration _serving
@@ -58,6 +59,8 @@ cdef class Dispatch:
     cdef _tell_unmet_end(self, Registration registration, channel, unread)
     cdef bint _is_current(self, Registration registration, channel) except -1
     cdef note_unread(self, key)
+    @cython.locals(registration=Registration)
+    cdef _look_into(self, list fired)
     @cython.locals(registration=Registration, known=object)
     cdef read_again(self, key)
     @cython.locals(registration=Registration)

@@ -36,7 +36,7 @@ from .._codes import (
     WRITE,
 )
 from .._descriptors import count_unread
-from .._secure import holds_unread, is_wait
+from .._secure import holds_unread, is_secure, is_wait
 from .inbox import Report
 from .interest import Interest, Registration
 from .kernel import Kernel, identity, monotonic
@@ -95,6 +95,7 @@ class Dispatch:
         self._rest = rest  # lets a paused one take part again, a moment later
         self._again = again  # calls read_again() in the next turn
         self._unread: dict[Any, int] = {}  # key and identity of those whose socket holds data
+        self._secure: dict[Any, int] = {}  # of those whose socket may hold some
         self._writers: list[Registration] = []  # they came to want to write
         self._fired: list[Any] = []  # what is being delivered
         self._serving: Registration | None = None  # whose handler runs
@@ -163,6 +164,8 @@ class Dispatch:
 
     def _tell_kernel(self, registration: Registration, channel: Any) -> None:
         """Tell the kernel what the channel wants, and the channel if it may not have that."""
+        if not registration.registered and is_secure(find_socket(channel)):
+            self._secure[registration.key] = registration.identity
         try:
             self._interest.tell(registration)
         except OSError as error:
@@ -243,6 +246,8 @@ class Dispatch:
                     self._serve(registration, channel)
         finally:
             self._fired, self._serving = outer_fired, outer_serving
+        if self._secure:
+            self._look_into(fired)
 
     def _serve(self, registration: Registration, channel: Any) -> None:
         """Call the handlers of one channel: read, write, urgent data, end."""
@@ -295,6 +300,18 @@ class Dispatch:
         if self._unread.get(key) != identity(channel):
             self._unread[key] = identity(channel)
             self._again(key)
+
+    def _look_into(self, fired: list[Any]) -> None:
+        """Note those whose secure socket holds data, however their handler has read it."""
+        for registration in fired:
+            known = self._secure.get(registration.key)
+            if known is None:
+                continue
+            channel = self._interest.look_up(registration.key)
+            if known != identity(channel):
+                del self._secure[registration.key]
+            elif holds_unread(find_socket(channel)):
+                self.note_unread(registration.key)
 
     def read_again(self, key: Any) -> None:
         """Tell such a channel that it can be read, again and again while it leaves something.
