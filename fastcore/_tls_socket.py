@@ -221,8 +221,10 @@ class TLSSocket:
                 self._decrypt()
                 if self._ahead:
                     break
-            if self._outgoing.pending and not self.ended and not self.flush():
-                self._stuck()
+            if self._outgoing.pending and not self.ended:
+                with contextlib.suppress(ConnectionError):  # what has come is read first
+                    if not self.flush():
+                        self._stuck()
             if not self._ahead:
                 self._told = True
                 failure, self._failure = self._failure, None

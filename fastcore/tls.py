@@ -265,8 +265,10 @@ class _StandIn:
             return
         if self.socket.established:
             self.socket.write_waits = False
-            self._channel.handle_read_event()
-            self._leave_if_done()
+            try:
+                self._channel.handle_read_event()
+            finally:
+                self._leave_if_done()
         else:
             self._shake_hands()
 
@@ -275,8 +277,12 @@ class _StandIn:
         if not self._is_connected():
             return
         if self.socket.established:
-            self.socket.flush()
-            self._leave_if_done()
+            try:
+                self.socket.flush()
+            except ConnectionError:  # as a send() of the channel would have it
+                self._channel.handle_close()
+            else:
+                self._leave_if_done()
         else:
             self._shake_hands()
 
