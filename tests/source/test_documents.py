@@ -28,7 +28,7 @@ ORDER = """tls _tls_socket _tls_errors asynchat _default asyncore loop _engine
     channel push sockets lines kernel pollers
     _wakeup _descriptors _calls _secure _codes _originals _fifo""".split()
 # And these are beside the loop: the ways in.
-BESIDE = {"__init__", "__main__", "_run", "_shim", "_version"}
+BESIDE = {"__init__", "__main__", "_environment", "_finder", "_run", "_shim", "_version"}
 
 
 # -- what is named in backticks -------------------------------------------------------------------
