@@ -1,0 +1,76 @@
+"""What the opt-in mix-ins share: their place among the bases, and what of a channel waits.
+
+Knows dispatchers and chats; must not know what a mix-in is for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import asynchat, asyncore, loop
+
+_ALWAYS = asyncore.dispatcher.writable
+
+
+class MixIn:
+    """A base of mix-ins for channels, which may be named before or after the channel's class.
+
+    A mix-in that is named after it would be asked last; so the bases are put in order.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        bases = cls.__bases__
+        first = [base for base in bases if issubclass(base, MixIn) and not _is_channel(base)]
+        ordered = (*first, *(base for base in bases if base not in first))
+        if ordered != bases and any(map(_is_channel, bases)):
+            cls.__bases__ = ordered
+
+
+def _is_channel(kind: type[Any]) -> bool:
+    return issubclass(kind, asyncore.dispatcher)
+
+
+def waiting_bytes(channel: Any, enough: float) -> int:
+    """Return how many bytes wait in a channel to be sent; it stops counting beyond `enough`.
+
+    What producers have not yet made is not counted, nor what a program keeps by itself.
+    """
+    if isinstance(channel, asyncore.dispatcher_with_send):
+        backlog = asyncore._backlog_of(channel)
+        return len(channel.out_buffer if backlog is None else backlog)
+    total = 0
+    for piece in getattr(channel, "producer_fifo", ()):
+        if isinstance(piece, (bytes, bytearray, memoryview, str)):
+            total += len(piece)
+            if total > enough:
+                break
+    return total
+
+
+def waits_to_send(channel: Any) -> bool:
+    """Whether a connected channel has something to send.
+
+    That is what its `writable()` says, but for a dispatcher that never says no.
+    """
+    if not channel.connected:
+        return False
+    writable = channel.writable
+    return getattr(writable, "__func__", None) is not _ALWAYS and bool(writable())
+
+
+def is_chat(channel: Any) -> bool:
+    """Whether a channel, or a class of channels, is an async_chat."""
+    return issubclass(channel if isinstance(channel, type) else type(channel), asynchat.async_chat)
+
+
+def is_open(channel: Any) -> bool:
+    """Whether a channel still stands in its map."""
+    number = getattr(channel, "_fileno", None)
+    return number is not None and channel._map.get(number) is channel
+
+
+def count(map: Any, name: str) -> None:
+    """Count one more in the stats() of a map's loop."""
+    counts = loop.get_loop(map)._counts
+    counts[name] = counts.get(name, 0) + 1
