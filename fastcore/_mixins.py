@@ -15,15 +15,24 @@ _ALWAYS = asyncore.dispatcher.writable
 class MixIn:
     """A base of mix-ins for channels, which may be named before or after the channel's class.
 
-    A mix-in that is named after it would be asked last; so the bases are put in order.
+    A mix-in that is named after it would be asked last; so the bases are put in order.  One that
+    overrides what only chats have, or what chats are to do without, has parts: subclasses of it,
+    one for chats and one for all others, that stand in its place where it meets a channel's class.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         bases = cls.__bases__
-        first = [base for base in bases if issubclass(base, MixIn) and not _is_channel(base)]
-        ordered = (*first, *(base for base in bases if base not in first))
-        if ordered != bases and any(map(_is_channel, bases)):
+        channels = [base for base in bases if _is_channel(base)]
+        if not channels:
+            return
+        kinds = [base for base in cls.__mro__ if "_fastcore_parts" in vars(base)]
+        parts = [vars(kind)["_fastcore_parts"][is_chat(cls)] for kind in kinds]
+        parts = [part for part in parts if not issubclass(cls, part)]
+        mixins = [base for base in bases if issubclass(base, MixIn) and base not in channels]
+        first = [base for base in mixins if not any(issubclass(part, base) for part in parts)]
+        ordered = (*first, *parts, *(base for base in bases if base not in mixins))
+        if ordered != bases:
             cls.__bases__ = ordered
 
 

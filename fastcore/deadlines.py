@@ -17,7 +17,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from . import asyncore, loop as _loop
-from ._mixins import MixIn, count, is_chat, is_open, waits_to_send
+from ._mixins import MixIn, count, is_open, waits_to_send
 from ._originals import monotonic
 
 __all__ = ["Deadlines"]
@@ -75,8 +75,10 @@ class Deadlines(MixIn):
         handshake_timeout = _Seconds("handshake", None)
         write_timeout = _Seconds("write", None)
 
-    # Times of the loop's clock: of the last event to read; of the last output; and since when output
-    # waits, where that is known (it may be sent by now).
+    _fastcore_parts: tuple[type[Any], type[Any]]
+
+    # Times of the loop's clock: of the last event to read; of the last output; and since when
+    # output waits, where that is known (it may be sent by now).
     _fastcore_read_at = -math.inf
     _fastcore_sent_at = -math.inf
     _fastcore_waits_since: float | None = None
@@ -89,9 +91,6 @@ class Deadlines(MixIn):
             seconds = vars(cls).get(f"{kind}_timeout", ())
             if seconds is None or isinstance(seconds, (int, float)):
                 setattr(cls, f"{kind}_timeout", _Seconds(kind, seconds))
-        if is_chat(cls) and cls.send is Deadlines.send:
-            # A chat whose send() is overridden does not let answers leave together.
-            cls.send = super(Deadlines, cls).send  # type: ignore[misc, method-assign]
 
     # -- told -------------------------------------------------------------------------------
 
@@ -135,28 +134,6 @@ class Deadlines(MixIn):
         if self._fastcore_waits_since is not None and not waits_to_send(self):
             self._fastcore_waits_since = None
 
-    def send(self: Any, data: Any) -> Any:
-        """Note the time, if the peer took something."""
-        waited = waits_to_send(self)
-        sent = super().send(data)  # type: ignore[misc]
-        if sent:
-            self._fastcore_sent_at = monotonic()
-        elif sent is None and not waited:  # dispatcher_with_send does not say how much
-            _note_output(self)
-        return sent
-
-    def push(self: Any, data: Any) -> None:
-        """Note the time, if nothing waited."""
-        if not self.producer_fifo:
-            _note_output(self)
-        super().push(data)  # type: ignore[misc]
-
-    def push_with_producer(self: Any, producer: Any) -> None:
-        """Note the time, if nothing waited."""
-        if not self.producer_fifo:
-            _note_output(self)
-        super().push_with_producer(producer)  # type: ignore[misc]
-
     def handle_connect_event(self: Any) -> None:
         """Have the other deadlines run."""
         super().handle_connect_event()  # type: ignore[misc]
@@ -180,6 +157,39 @@ class Deadlines(MixIn):
         """No longer do so."""
         _take_up(self)
         super().del_channel(map)  # type: ignore[misc]
+
+
+class _OfOthers(Deadlines):
+    """For channels that are no chats."""
+
+    def send(self: Any, data: Any) -> Any:
+        """Note the time, if the peer took something."""
+        waited = waits_to_send(self)
+        sent = super().send(data)  # type: ignore[misc]
+        if sent:
+            self._fastcore_sent_at = monotonic()
+        elif sent is None and not waited:  # dispatcher_with_send does not say how much
+            _note_output(self)
+        return sent
+
+
+class _OfChats(Deadlines):
+    """For chats.  Not send(): where that is overridden, answers do not leave together."""
+
+    def push(self: Any, data: Any) -> None:
+        """Note the time, if nothing waited."""
+        if not self.producer_fifo:
+            _note_output(self)
+        super().push(data)  # type: ignore[misc]
+
+    def push_with_producer(self: Any, producer: Any) -> None:
+        """Note the time, if nothing waited."""
+        if not self.producer_fifo:
+            _note_output(self)
+        super().push_with_producer(producer)  # type: ignore[misc]
+
+
+Deadlines._fastcore_parts = _OfOthers, _OfChats
 
 
 def _note_output(channel: Any) -> None:
@@ -218,7 +228,8 @@ def _stuck_since(channel: Any, now: float) -> float:
         return now
     if channel._fastcore_waits_since is None:
         channel._fastcore_waits_since = now  # of its output nobody has told us
-    return max(channel._fastcore_waits_since, channel._fastcore_sent_at)
+    since: float = max(channel._fastcore_waits_since, channel._fastcore_sent_at)
+    return since
 
 
 def _begin_anew(channel: Any, kind: str, now: float) -> None:

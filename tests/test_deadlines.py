@@ -85,7 +85,7 @@ def test_who_sends_is_not_idle(site: Site, kind: str, after: bool) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_peer_that_takes_nothing(site: Site, kind: str) -> None:
-    ours, peer = site.pair()
+    ours, _peer = site.pair()
     names: dict[str, Any] = {"write_timeout": SHORT}
     if kind == "dispatcher":
         names["writable"] = lambda self: True
@@ -119,7 +119,7 @@ def test_a_peer_that_takes_little_is_waited_for(site: Site) -> None:
 
 
 def test_nothing_to_send_is_no_lack_of_progress(site: Site) -> None:
-    ours, peer = site.pair()
+    ours, _peer = site.pair()
     channel = channel_class(site, write_timeout=SHORT)(ours, site.map)
     channel.push(b"a")
     end = time.monotonic() + 5 * SHORT
@@ -284,7 +284,7 @@ def test_many_channels_have_one_timer_which_no_event_moves(site: Site) -> None:
     for _ in range(50):
         ours, peer = site.pair()
         channels.append((kind(ours, site.map), peer))
-    for channel, peer in channels:
+    for _channel, peer in channels:
         peer.send(b"x")
     site.run_until(lambda: all(hasattr(channel, "got") for channel, _ in channels))
     assert site.loop.stats()["timers"] == 1
