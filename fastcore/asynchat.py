@@ -42,8 +42,8 @@ class _Cork:
 
 _MORE, _LAST = _Cork(), _Cork()  # lines to handle
 
-# With more than so many bytes behind a line it begins a burst; see _python/lines.py.
-_BURST = 1024
+# With more bytes than this what follows a line is no longer copied: see _python/lines.py.
+_BURST = 4096
 
 _REST: Any = Rest()
 
@@ -62,8 +62,8 @@ class async_chat(asyncore.dispatcher):
     ac_in_buffer_size: int = 65536  # bytes read at once, at most
     ac_out_buffer_size: int = 65536  # bytes sent at once, at most
 
-    # An attribute of each instance; this one stands behind it.
-    ac_in_buffer: bytes = _REST
+    # Of each instance.  A class that has one, too, makes it slower: _REST is put there when needed.
+    ac_in_buffer: bytes
 
     # More bytes than this without the terminator: handle_line_too_long().  None: no limit.
     ac_max_line_size: int | None = None
@@ -139,14 +139,17 @@ class async_chat(asyncore.dispatcher):
                     data = self.ac_in_buffer
                     continue
                 line, end, left = data.partition(terminator)
-                if not end:
-                    if not _pass_on_part(self, data, terminator):
-                        return
-                elif len(left) > _BURST and type(self).ac_in_buffer is _REST:
+                if left:
                     if not corked:
                         _cork(self, True)
                         corked = True
-                    _pass_on_burst(self, data, terminator)
+                    if len(left) > _BURST and ours and _can_rest(type(self)):
+                        _pass_on_burst(self, data, terminator)
+                    else:
+                        _pass_on_lines(self, data, terminator)
+                elif not end:
+                    if not _pass_on_part(self, data, terminator):
+                        return
                 else:
                     if ours and self.ac_max_line_size is not None:
                         if not _collect(self, line, True):
@@ -154,13 +157,9 @@ class async_chat(asyncore.dispatcher):
                     elif line:
                         self.collect_incoming_data(line)
                     if self.ac_in_buffer is not data:  # somebody has set it
-                        left = self.ac_in_buffer[len(line) + len(end) :]
+                        left = self.ac_in_buffer[len(data) :]
                     self.ac_in_buffer = left
-                    if left:
-                        if not corked:
-                            _cork(self, True)
-                            corked = True
-                    elif corked:
+                    if corked:
                         _cork(self, False)
                     self.found_terminator()
                 data = self.ac_in_buffer
@@ -273,6 +272,14 @@ class async_chat(asyncore.dispatcher):
 
 _REST.owner = async_chat
 
+
+def _can_rest(kind: Any) -> bool:
+    """Whether a chat of that class may do without an `ac_in_buffer` of its own for a while."""
+    if "ac_in_buffer" not in vars(async_chat):
+        async_chat.ac_in_buffer = _REST
+    return kind.ac_in_buffer is _REST
+
+
 # As it is here; a program may replace it in the class, too.
 _INITIATE_SEND = async_chat.initiate_send
 
@@ -315,8 +322,29 @@ def _pass_on_part(chat: Any, data: Any, terminator: Any) -> bool:
     return kept == 0
 
 
+def _pass_on_lines(chat: Any, data: Any, terminator: Any) -> None:
+    """Pass on the lines that something follows, until somebody sets what ends or follows them."""
+    limited = issubclass(type(chat), async_chat) and chat.ac_max_line_size is not None
+    line, end, left = data.partition(terminator)
+    while left:
+        if limited:
+            if not _collect(chat, line, True):
+                return
+        elif line:
+            chat.collect_incoming_data(line)
+        if chat.ac_in_buffer is not data:
+            chat.ac_in_buffer = chat.ac_in_buffer[len(line) + len(end) :]
+            chat.found_terminator()
+            return
+        chat.ac_in_buffer = data = left
+        chat.found_terminator()
+        if chat.ac_in_buffer is not data or chat.get_terminator() is not terminator:
+            return
+        line, end, left = data.partition(terminator)
+
+
 def _pass_on_burst(chat: Any, data: Any, terminator: Any) -> None:
-    """Pass on lines, but not the last one, until somebody sets what ends or follows them."""
+    """As _pass_on_lines(), without copying what follows for each of them."""
     limited = issubclass(type(chat), async_chat) and chat.ac_max_line_size is not None
     burst = Burst(chat, data)
     try:
