@@ -73,10 +73,21 @@ def is_chat(channel: Any) -> bool:
     return issubclass(channel if isinstance(channel, type) else type(channel), asynchat.async_chat)
 
 
+def channel_behind(there: Any) -> Any:
+    """Return the channel for which something stands in a map: itself, as a rule.
+
+    Where another object has taken its place for a while, that one's methods are the channel's.
+    """
+    return getattr(getattr(there, "add_channel", None), "__self__", there)
+
+
 def is_open(channel: Any) -> bool:
     """Whether a channel still stands in its map."""
     number = getattr(channel, "_fileno", None)
-    return number is not None and channel._map.get(number) is channel
+    if number is None:
+        return False
+    there = channel._map.get(number)
+    return there is channel or channel_behind(there) is channel
 
 
 def count(map: Any, name: str) -> None:

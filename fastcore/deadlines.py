@@ -17,7 +17,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from . import asyncore, loop as _loop
-from ._mixins import MixIn, count, is_open, waits_to_send
+from ._mixins import MixIn, channel_behind, count, is_open, waits_to_send
 from ._originals import monotonic
 
 __all__ = ["Deadlines"]
@@ -26,7 +26,7 @@ __all__ = ["Deadlines"]
 _SLOT = 1 / 64
 
 # Where an instance keeps what was set on it, in the place of the class's number.
-_KINDS = ("idle", "connect", "handshake", "write")
+_KINDS = ("idle", "connect", "write")
 
 
 class _Seconds:
@@ -64,15 +64,16 @@ class Deadlines(MixIn):
     have none.
     """
 
+    # Not made here: where another mix-in has this, it stays what that one says.
+    handshake_timeout: float | None
+
     if TYPE_CHECKING:
         idle_timeout: float | None
         connect_timeout: float | None
-        handshake_timeout: float | None
         write_timeout: float | None
     else:
         idle_timeout = _Seconds("idle", None)
         connect_timeout = _Seconds("connect", None)
-        handshake_timeout = _Seconds("handshake", None)
         write_timeout = _Seconds("write", None)
 
     _fastcore_parts: tuple[type[Any], type[Any]]
@@ -313,7 +314,7 @@ class _Wheel:
                 while known:
                     number = known.pop()
                     self.count -= 1
-                    channel = self.map.get(number)
+                    channel = channel_behind(self.map.get(number))
                     if getattr(channel, "_fastcore_slot", None) == slot:
                         channel._fastcore_slot = None
                         _look_at(channel)

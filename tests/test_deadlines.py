@@ -302,6 +302,31 @@ def test_a_descriptor_that_stands_for_another_is_not_told(site: Site) -> None:
     site.map.clear()
 
 
+def test_a_channel_in_whose_place_another_object_stands_for_a_while(site: Site) -> None:
+    class StandIn:
+        accepting = False
+
+        def __init__(self, channel: Any) -> None:
+            self._channel = channel
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._channel, name)
+
+    channel = channel_class(site, idle_timeout=SHORT)(site.pair()[0], site.map)
+    site.map[channel._fileno] = StandIn(channel)
+    channel.start_deadline("other")
+    site.run_until(lambda: not site.map)
+    assert channel.told == ["idle"]
+
+
+def test_a_handshake_timeout_of_another_mixin_stays(site: Site) -> None:
+    class Other:
+        handshake_timeout = 60.0
+
+    deadlines, chat = site.fast.deadlines.Deadlines, site.fast.asynchat.async_chat
+    assert type("Chat", (deadlines, Other, chat), {})().handshake_timeout == 60.0
+
+
 def test_the_mixin_leaves_answers_together(site: Site) -> None:
     """A chat with deadlines sends as plainly as one without."""
     kind = channel_class(site, idle_timeout=1000)
