@@ -9,11 +9,10 @@ from __future__ import annotations
 import _socket
 import socket
 from collections import deque
-from itertools import islice, takewhile
 from types import MethodType
 from typing import Any
 
-from . import asyncore
+from . import _fifo, asyncore
 from ._engine import Burst, Rest, held_back, push_short, send as _send
 
 # What `from asynchat import *` brings: what it ever brought.
@@ -21,11 +20,6 @@ __all__ = ["async_chat", "asyncore", "deque", "find_prefix_at_end", "simple_prod
 
 # Not by the name that was imported: the interpreter calls methods of such a one the slow way.
 _held_back = held_back
-
-_JOINED = 256  # pieces that are joined at a time, at most
-_LONG = 65536  # bytes; a longer piece is not joined to others
-_SHORT = 4096  # bytes; a shorter one is joined to what follows, however little that is
-_CUT = 262144  # bytes; what waits in one piece is cut into such ones, or copied for each send
 
 
 class _Cork:
@@ -46,10 +40,6 @@ _MORE, _LAST = _Cork(), _Cork()  # lines to handle
 _BURST = 4096
 
 _REST: Any = Rest()
-
-
-def _is_bytes(piece: Any) -> bool:
-    return type(piece) is bytes
 
 
 class async_chat(asyncore.dispatcher):
@@ -258,7 +248,7 @@ class async_chat(asyncore.dispatcher):
                 return
             if sent and fifo and fifo[0] is first:
                 if sent < len(data) or size < len(first):
-                    _take_off(fifo, first, sent)
+                    _fifo.take_off(fifo, first, sent)
                 else:
                     del fifo[0]
             return
@@ -425,9 +415,9 @@ def _next_piece(chat: Any, fifo: Any, size: Any) -> tuple[Any, Any]:
         return first, b""
     if type(first) is bytes:
         if len(first) > size > 0 and type(fifo) is deque:
-            first = _cut(fifo, size)  # pyright: ignore
-        elif len(fifo) > 1 and _is_to_be_joined(fifo, first, size) and _joins(chat):
-            first = _join(fifo, size)
+            first = _fifo.cut(fifo, size)  # pyright: ignore
+        elif len(fifo) > 1 and _fifo.is_to_be_joined(fifo, first, size) and _joins(chat):
+            first = _fifo.join(fifo, size)
     try:
         data = first[:size]
     except TypeError:
@@ -440,63 +430,6 @@ def _next_piece(chat: Any, fifo: Any, size: Any) -> tuple[Any, Any]:
     if isinstance(data, str) and chat.use_encoding:
         data = bytes(data, chat.encoding)
     return first, data
-
-
-def _take_off(fifo: Any, first: Any, sent: Any) -> None:
-    """Take what was sent off the first that waits."""
-    rest = first[sent:]
-    if not rest:
-        del fifo[0]
-        return
-    fifo[0] = rest
-    if type(rest) is bytes and len(rest) > 2 * _CUT and type(fifo) is deque:
-        _cut(fifo, _CUT)  # pyright: ignore
-
-
-def _cut(fifo: deque[Any], size: int) -> bytes:
-    """Cut the first that waits into pieces of that size, once; return the first of them.
-
-    Else what is left of it would be copied for each send.
-    """
-    whole: bytes = fifo.popleft()
-    last = (len(whole) - 1) // size * size
-    for start in range(last, -1, -size):
-        fifo.appendleft(whole[start : start + size])
-    return fifo[0]  # type: ignore[no-any-return]
-
-
-def _is_to_be_joined(fifo: Any, first: bytes, size: Any) -> bool:
-    """Whether joining what follows to the first that waits is worth the copying.
-
-    Each push() to a peer that does not read asks that: so much must follow that what waits is not
-    copied again and again.
-    """
-    if len(first) >= size or type(fifo) is not deque:
-        return False
-    if len(first) <= _SHORT:
-        return True
-    if len(first) >= _LONG:
-        return False
-    return len(fifo) > 64 or 4 * sum(map(_size_of_bytes, islice(fifo, 1, 9))) >= len(first)  # pyright: ignore
-
-
-def _size_of_bytes(piece: Any) -> int:
-    return len(piece) if type(piece) is bytes else 0
-
-
-def _join(fifo: deque[Any], size: int) -> bytes:
-    """Make one of the pieces that wait first, as far as they are bytes; return it."""
-    # Not more than 256 pieces of 64 KiB, or as much in fewer.
-    pieces = list(islice(fifo, _JOINED if size <= _LONG else max(2, _JOINED * _LONG // size)))
-    try:
-        joined = b"".join(pieces)
-    except TypeError:  # there is a producer among them, or the end
-        pieces = list(takewhile(_is_bytes, pieces))
-        joined = b"".join(pieces)
-    for _ in pieces:  # not clear(): another thread may have pushed meanwhile
-        fifo.popleft()
-    fifo.appendleft(joined)
-    return joined
 
 
 def _joins(chat: Any) -> bool:

@@ -94,6 +94,7 @@ class Dispatch:
         self._writers: list[Registration] = []  # they came to want to write
         self._fired: list[Any] = []  # what is being delivered
         self._serving: Registration | None = None  # whose handler runs
+        self.looks = 0  # for what others have closed
         self._look_due = 0.0
         self._failures = 0  # how many exceptions channels were told of
 
@@ -300,6 +301,7 @@ class Dispatch:
         start = monotonic()
         if start < self._look_due:
             return
+        self.looks += 1
         self._kernel.look_at_own()
         interest = self._interest
         for registration in interest.registrations.to_list():

@@ -27,7 +27,7 @@ ORDER = """deadlines flow limits draining logs _mixins
     asynchat _default asyncore loop _engine
     engine dispatch timers heap interest sweeps table inbox
     channel push sockets lines kernel pollers
-    _wakeup _descriptors _calls _codes _originals""".split()
+    _wakeup _descriptors _calls _codes _originals _fifo""".split()
 # And these are beside the loop: the ways in.
 BESIDE = {"__init__", "__main__", "_run", "_shim", "_version"}
 
