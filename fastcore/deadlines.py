@@ -150,8 +150,10 @@ class Deadlines(MixIn):
 
     def add_channel(self: Any, map: Any = None) -> None:
         """Begin to look at the channel."""
+        # All of them now: what an instance gets later than others makes it slow.
+        self._fastcore_read_at = self._fastcore_sent_at = monotonic()
+        self._fastcore_waits_since = self._fastcore_slot = None
         super().add_channel(map)  # type: ignore[misc]
-        self._fastcore_read_at = monotonic()
         _lay(self)
 
     def del_channel(self: Any, map: Any = None) -> None:
@@ -165,12 +167,15 @@ class _OfOthers(Deadlines):
 
     def send(self: Any, data: Any) -> Any:
         """Note the time, if the peer took something."""
-        waited = waits_to_send(self)
         sent = super().send(data)  # type: ignore[misc]
         if sent:
             self._fastcore_sent_at = monotonic()
-        elif sent is None and not waited:  # dispatcher_with_send does not say how much
-            _note_output(self)
+        elif sent is None:  # dispatcher_with_send does not say how much
+            if not waits_to_send(self):
+                self._fastcore_sent_at = monotonic()
+                self._fastcore_waits_since = None
+            elif self._fastcore_waits_since is None:
+                self._fastcore_sent_at = self._fastcore_waits_since = monotonic()
         return sent
 
 
@@ -180,22 +185,17 @@ class _OfChats(Deadlines):
     def push(self: Any, data: Any) -> None:
         """Note the time, if nothing waited."""
         if not self.producer_fifo:
-            _note_output(self)
+            self._fastcore_sent_at = self._fastcore_waits_since = monotonic()
         super().push(data)  # type: ignore[misc]
 
     def push_with_producer(self: Any, producer: Any) -> None:
         """Note the time, if nothing waited."""
         if not self.producer_fifo:
-            _note_output(self)
+            self._fastcore_sent_at = self._fastcore_waits_since = monotonic()
         super().push_with_producer(producer)  # type: ignore[misc]
 
 
 Deadlines._fastcore_parts = _OfOthers, _OfChats
-
-
-def _note_output(channel: Any) -> None:
-    """Note that it has sent something, or that something waits from now on."""
-    channel._fastcore_sent_at = channel._fastcore_waits_since = monotonic()
 
 
 # -- what is due ------------------------------------------------------------------------------

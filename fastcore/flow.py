@@ -92,6 +92,11 @@ class FlowControl(MixIn):
 
     # -- noted ------------------------------------------------------------------------------
 
+    def add_channel(self: Any, map: Any = None) -> None:
+        """Begin to note what waits."""
+        self._fastcore_most = 0  # now: what an instance gets later than others makes it slow
+        super().add_channel(map)  # type: ignore[misc]
+
     def readable(self: Any) -> Any:
         """Not while reading is paused."""
         return not self._fastcore_reading_paused and super().readable()  # type: ignore[misc]
