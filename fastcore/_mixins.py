@@ -21,19 +21,24 @@ class MixIn:
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
+        _put_in_order(cls)  # first: what others do here may be about what a class inherits
         super().__init_subclass__(**options)
-        bases = cls.__bases__
-        channels = [base for base in bases if _is_channel(base)]
-        if not channels:
-            return
-        kinds = [base for base in cls.__mro__ if "_fastcore_parts" in vars(base)]
-        parts = [vars(kind)["_fastcore_parts"][is_chat(cls)] for kind in kinds]
-        parts = [part for part in parts if not issubclass(cls, part)]
-        mixins = [base for base in bases if issubclass(base, MixIn) and base not in channels]
-        first = [base for base in mixins if not any(issubclass(part, base) for part in parts)]
-        ordered = (*first, *parts, *(base for base in bases if base not in mixins))
-        if ordered != bases:
-            cls.__bases__ = ordered
+
+
+def _put_in_order(cls: type[Any]) -> None:
+    """Have the mix-ins come first among the bases of a channel's class, by their parts."""
+    bases = cls.__bases__
+    channels = [base for base in bases if _is_channel(base)]
+    if not channels:
+        return
+    kinds = [base for base in cls.__mro__ if "_fastcore_parts" in vars(base)]
+    parts = [vars(kind)["_fastcore_parts"][is_chat(cls)] for kind in kinds]
+    parts = [part for part in parts if not issubclass(cls, part)]
+    mixins = [base for base in bases if issubclass(base, MixIn) and base not in channels]
+    first = [base for base in mixins if not any(issubclass(part, base) for part in parts)]
+    ordered = (*first, *parts, *(base for base in bases if base not in mixins))
+    if ordered != bases:
+        cls.__bases__ = ordered
 
 
 def _is_channel(kind: type[Any]) -> bool:

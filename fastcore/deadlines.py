@@ -216,6 +216,8 @@ def _deadlines(channel: Any, now: float) -> list[tuple[float, str]]:
         return found
     if channel.idle_timeout is not None:
         last = max(channel._fastcore_read_at, channel._fastcore_sent_at)
+        if last == -math.inf:  # it came into the map by another way
+            last = channel._fastcore_read_at = now
         found.append((last + channel.idle_timeout, "idle"))
     if channel.write_timeout is not None:
         found.append((_stuck_since(channel, now) + channel.write_timeout, "write"))

@@ -319,6 +319,25 @@ def test_a_channel_in_whose_place_another_object_stands_for_a_while(site: Site) 
     assert channel.told == ["idle"]
 
 
+def test_a_mixin_of_others_sees_the_bases_in_order(site: Site) -> None:
+    class Other:
+        def __init_subclass__(cls) -> None:
+            super().__init_subclass__()
+            cls.seen = cls.add_channel  # type: ignore[attr-defined]
+
+    deadlines, chat = site.fast.deadlines.Deadlines, site.fast.asynchat.async_chat
+    for bases in ((chat, deadlines, Other), (Other, chat, deadlines), (deadlines, Other, chat)):
+        assert type("Chat", bases, {}).seen is deadlines.add_channel  # type: ignore[attr-defined]
+
+
+def test_a_channel_that_came_into_the_map_by_another_way(site: Site) -> None:
+    kind = channel_class(site, add_channel=site.asyncore.dispatcher.add_channel)
+    channel = kind(site.pair()[0], site.map)
+    channel.idle_timeout = SHORT
+    site.run_until(lambda: not site.map)
+    assert channel.told == ["idle"]
+
+
 def test_a_handshake_timeout_of_another_mixin_stays(site: Site) -> None:
     class Other:
         handshake_timeout = 60.0
