@@ -54,9 +54,10 @@ def waiting_bytes(channel: Any, enough: float) -> int:
         backlog = asyncore._backlog_of(channel)
         return len(channel.out_buffer if backlog is None else backlog)
     total = 0
-    for piece in getattr(channel, "producer_fifo", ()):
+    pieces: Any = getattr(channel, "producer_fifo", ())
+    for piece in pieces:
         if isinstance(piece, (bytes, bytearray, memoryview, str)):
-            total += len(piece)
+            total += len(piece)  # pyright: ignore
             if total > enough:
                 break
     return total

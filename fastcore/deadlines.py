@@ -176,7 +176,7 @@ class _OfOthers(Deadlines):
                 self._fastcore_waits_since = None
             elif self._fastcore_waits_since is None:
                 self._fastcore_sent_at = self._fastcore_waits_since = monotonic()
-        return sent
+        return sent  # pyright: ignore
 
 
 class _OfChats(Deadlines):

@@ -102,7 +102,8 @@ class Drain:
     def _look(self) -> None:
         """Close those that are not busy, and at the end all."""
         late = self._loop.time() >= self._deadline
-        busy, helpers = [], []
+        busy: list[Any] = []
+        helpers: list[Any] = []
         for channel in list(self._map.values()):
             if channel is self._keeper:
                 continue

@@ -121,7 +121,7 @@ class _OfOthers(FlowControl):
         """Note what waits now."""
         sent = super().send(data)  # type: ignore[misc]
         self.check_write_buffer()
-        return sent
+        return sent  # pyright: ignore
 
 
 class _OfChats(FlowControl):
@@ -151,7 +151,8 @@ FlowControl._fastcore_parts = _OfOthers, _OfChats
 
 def _exceeds(channel: Any, mark: int) -> bool:
     """Whether more than so many bytes wait; that many pieces are looked at, and no more."""
-    if type(channel).get_write_buffer_size is FlowControl.get_write_buffer_size:
+    kind: type[Any] = type(channel)  # pyright: ignore
+    if kind.get_write_buffer_size is FlowControl.get_write_buffer_size:
         size = waiting_bytes(channel, mark)
     else:
         size = channel.get_write_buffer_size()

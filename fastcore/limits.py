@@ -72,8 +72,9 @@ class AcceptLimits(MixIn):
 
     def accept(self: Any) -> Any:
         """As ever, but for the connections that are refused; None where no other one waits."""
+        further: Any = super()
         for _ in range(_REFUSED_AT_ONCE):
-            pair = super().accept()  # type: ignore[misc]
+            pair = further.accept()
             if pair is None:
                 return None
             sock, addr = pair
@@ -107,7 +108,7 @@ class AcceptLimits(MixIn):
         census = self._fastcore_census
         if census is None:
             census = self._fastcore_census = _Census()
-        host = addr[0] if isinstance(addr, tuple) and addr else addr
+        host = addr[0] if isinstance(addr, tuple) and addr else addr  # pyright: ignore
         reason = None
         if census.is_too_fast(self.max_accepts_per_second):
             reason = "max_accepts_per_second"
@@ -248,11 +249,12 @@ class LoginLimit(MixIn):
 
     def recv(self: Any, buffer_size: int) -> Any:
         """Count what comes; `b""` where it was too much, and the channel is closed."""
+        further: Any = super()
         most, before = self.max_bytes_before_login, self._fastcore_before_login
         if before is None or most is None:
-            return super().recv(buffer_size)  # type: ignore[misc]
+            return further.recv(buffer_size)
         # What is within the limit is passed on first: it may be the login.
-        data = super().recv(min(buffer_size, max(most - before, 1)))  # type: ignore[misc]
+        data = further.recv(min(buffer_size, max(most - before, 1)))
         if before < most or not data:
             self._fastcore_before_login = before + len(data)
             return data
