@@ -29,7 +29,7 @@ ORDER = """deadlines flow limits draining logs _mixins
     channel push sockets lines kernel pollers
     _wakeup _descriptors _calls _codes _originals _fifo""".split()
 # And these are beside the loop: the ways in.
-BESIDE = {"__init__", "__main__", "_run", "_shim", "_version"}
+BESIDE = {"__init__", "__main__", "_environment", "_finder", "_run", "_shim", "_version"}
 
 
 # -- what is named in backticks -------------------------------------------------------------------
