@@ -19,6 +19,7 @@ import pytest
 from support import SIGNAL
 
 ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
+OPT_IN = ("deadlines", "flow", "limits", "draining", "logs", "tls")
 _packages: dict[str, SimpleNamespace] = {}
 
 
@@ -38,7 +39,7 @@ def load_package(engine: str) -> SimpleNamespace:
         try:
             modules: dict[str, ModuleType] = {
                 name: importlib.import_module(f"fastcore.{name}")
-                for name in ("loop", "asyncore", "asynchat", "_engine", "tls")
+                for name in ("loop", "asyncore", "asynchat", "_engine", *OPT_IN)
             }
             package = importlib.import_module("fastcore")
             assert package.engine == engine
