@@ -26,7 +26,7 @@ _log = logging.getLogger("fastcore")
 
 # How a loop is driven.
 _RUN_UNTIL_IDLE = Mode(until_idle=True, contained=True)
-_RUN_UNTIL_STOPPED = Mode(contained=True)
+RUN_UNTIL_STOPPED = Mode(contained=True)
 # By asyncore.loop(), without and with use_poll.
 ASYNCORE = Mode(until_empty=True)
 ASYNCORE_BY_POLL = Mode(until_empty=True, disconnect_closes=True)
@@ -84,6 +84,7 @@ class Loop:
         self._engine = Engine(map, poller, strict, self.passed_through, *_hooks(self))
         self._map = map
         self._signals: dict[int, Any] = {}
+        self._attachment: Any = None  # what has another loop serve this one; see aio.py
         with _making:
             _replace(_loops.get(id(map)), map)
             _loops[id(map)] = self
@@ -114,7 +115,7 @@ class Loop:
         and SystemExit leave run().
         """
         has_work = bool(self._map) or self._engine.has_pending()
-        self._drive(_RUN_UNTIL_IDLE if has_work else _RUN_UNTIL_STOPPED)
+        self._drive(_RUN_UNTIL_IDLE if has_work else RUN_UNTIL_STOPPED)
 
     def run_once(self, timeout: float | None = None) -> None:
         """Take one turn: wait at most `timeout` seconds (None: without limit), then dispatch.
@@ -125,7 +126,7 @@ class Loop:
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be a number of seconds >= 0, not {timeout!r}")
-        self._drive(_RUN_UNTIL_STOPPED, inf if timeout is None else timeout, 1)
+        self._drive(RUN_UNTIL_STOPPED, inf if timeout is None else timeout, 1)
 
     def stop(self) -> None:
         """Make run() return after the current turn; from any thread or signal handler."""
@@ -260,6 +261,8 @@ class Loop:
         The channels of the map stay open (see `asyncore.close_all`).  Raises RuntimeError while
         the loop runs; closing again does nothing.
         """
+        if self._attachment is not None and not self.running:
+            self._attachment.close()
         self._engine.close()
         for number in list(self._signals):
             self.remove_signal_handler(number)
@@ -307,6 +310,8 @@ class Loop:
     def _detach(self, fd: int) -> None:
         """Note that `map[fd]` is gone; before its descriptor is closed."""
         self._engine.detach(fd)
+        if self._attachment is not None:
+            self._attachment._note_gone(fd)
         if not self._map:
             self._release_if_idle()
 
@@ -372,7 +377,7 @@ def _replace(known: Loop | None, map: Any) -> None:
     """Make room for a loop that was asked for by name, where the old one has nothing to do."""
     if known is None:
         return
-    if known.running or known._engine.has_pending():
+    if known.running or known._attachment is not None or known._engine.has_pending():
         raise ValueError("this map has a loop already: fastcore.get_loop(map) returns it")
     known.close()
 

@@ -38,7 +38,7 @@ def load_package(engine: str) -> SimpleNamespace:
         try:
             modules: dict[str, ModuleType] = {
                 name: importlib.import_module(f"fastcore.{name}")
-                for name in ("loop", "asyncore", "asynchat", "_engine")
+                for name in ("loop", "asyncore", "asynchat", "_engine", "aio")
             }
             package = importlib.import_module("fastcore")
             assert package.engine == engine

@@ -30,6 +30,7 @@ cdef class Dispatch:
     cdef list _fired
     cdef Registration _serving
     cdef double _look_due
+    cdef double look_missed
     cdef long long _failures
 
     cdef bint settle(self) except -1

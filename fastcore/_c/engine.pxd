@@ -73,4 +73,8 @@ cdef class Engine:
 
     cpdef bint has_pending(self) except -1
     cpdef next_deadline(self)
+    cpdef set_host(self, tell)
+    cpdef tuple serve(self, Mode mode)
+    cdef double _due_for_host(self) except? -1
+    cpdef ask_all(self)
     cdef bint _is_idle(self) except -1

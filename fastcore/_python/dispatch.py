@@ -10,6 +10,7 @@ import _socket
 import socket
 from collections.abc import Callable
 from errno import EBADF
+from math import inf
 from typing import Any
 
 from .._calls import (
@@ -95,6 +96,7 @@ class Dispatch:
         self._fired: list[Any] = []  # what is being delivered
         self._serving: Registration | None = None  # whose handler runs
         self._look_due = 0.0
+        self.look_missed: float = inf  # when one is due that was asked for too early
         self._failures = 0  # how many exceptions channels were told of
 
     # -- questions, and writes at once ---------------------------------------------------------
@@ -299,7 +301,9 @@ class Dispatch:
         """
         start = monotonic()
         if start < self._look_due:
+            self.look_missed = self._look_due
             return
+        self.look_missed = inf
         self._kernel.look_at_own()
         interest = self._interest
         for registration in interest.registrations.to_list():

@@ -108,6 +108,7 @@ class Engine:
             drivers.pop(driver, None)
         if not drivers:
             self._stopping = False
+            self._guard.tell_host()
 
     def _drive_when_free(self, mode: Mode, timeout: float, count: float, nested: bool) -> None:
         guard = self._guard
@@ -390,6 +391,40 @@ class Engine:
         else:
             answer.append(min(self._timers.first_due(), self._interest.sweeps.next_due()))
 
+    # -- a host: the loop of somebody else, which waits on fileno() ------------------------------
+
+    def set_host(self, tell: Callable[[], None] | None) -> None:
+        """Have `tell()` called, from any thread, once until the next serve(), to want a turn."""
+        self._guard.told = False
+        self._guard.host = tell
+
+    def serve(self, mode: Mode) -> tuple[int, float]:
+        """Take a turn for the host, without a wait; whatever it changes is not told.
+
+        Returns how many kernel sets were opened (another one is watched again, though its number
+        may be the old one), and the loop time at which the next turn is due by itself: -inf for at
+        once, inf for never.
+        """
+        self._guard.told = True
+        self.drive(mode, 0.0, 1)
+        self._guard.told = False
+        return self._kernel.sets, self._due_for_host()
+
+    def _due_for_host(self) -> float:
+        if self._guard.drivers:
+            return inf  # another thread: the host is told when it ends
+        answer: list[float] = []
+        if self._timers.ready or not self._guard.enter(0.0, self._note_deadline, answer):
+            return SOON
+        return SOON if self._interest.dirty else min(answer[0], self._dispatch.look_missed)
+
+    def ask_all(self) -> None:
+        """Note that any channel may answer otherwise by now."""
+        self._guard.do(self._hasten)
+
+    def _hasten(self) -> None:
+        self._interest.sweeps.hasten()
+
     def wakeup(self) -> None:
         """End a wait that blocks, or the next one; from any thread or signal handler."""
         self._kernel.wake()
@@ -451,7 +486,8 @@ class Engine:
         return bool(released)
 
     def _is_idle(self) -> bool:
-        return not (self.map or self.exposed or self._guard.drivers or self.has_pending())
+        wanted = self.map or self.exposed or self._guard.host is not None
+        return not (wanted or self._guard.drivers or self.has_pending())
 
     def _release(self, released: list[bool]) -> None:
         if self._is_idle():
@@ -477,6 +513,7 @@ class Engine:
         self._guard.after_fork()
         self._kernel.after_fork()
         self._guard.take_if_free()
+        self._guard.tell_host()
 
 
 def _rest_of(engine: Engine) -> Callable[[Registration], None]:
