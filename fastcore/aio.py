@@ -185,7 +185,7 @@ class Attachment:
             self._drop(None)
             return
         try:
-            sets, due = self._engine.serve(_loop.RUN_UNTIL_STOPPED)
+            sets, due = self._engine.serve(_loop.HOSTED)
         except BaseException as error:
             self._drop(error)
             raise

@@ -26,7 +26,8 @@ _log = logging.getLogger("fastcore")
 
 # How a loop is driven.
 _RUN_UNTIL_IDLE = Mode(until_idle=True, contained=True)
-RUN_UNTIL_STOPPED = Mode(contained=True)
+_RUN_UNTIL_STOPPED = Mode(contained=True)
+HOSTED = Mode(contained=True, hosted=True)  # by another loop
 # By asyncore.loop(), without and with use_poll.
 ASYNCORE = Mode(until_empty=True)
 ASYNCORE_BY_POLL = Mode(until_empty=True, disconnect_closes=True)
@@ -115,7 +116,7 @@ class Loop:
         and SystemExit leave run().
         """
         has_work = bool(self._map) or self._engine.has_pending()
-        self._drive(_RUN_UNTIL_IDLE if has_work else RUN_UNTIL_STOPPED)
+        self._drive(_RUN_UNTIL_IDLE if has_work else _RUN_UNTIL_STOPPED)
 
     def run_once(self, timeout: float | None = None) -> None:
         """Take one turn: wait at most `timeout` seconds (None: without limit), then dispatch.
@@ -126,7 +127,7 @@ class Loop:
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be a number of seconds >= 0, not {timeout!r}")
-        self._drive(RUN_UNTIL_STOPPED, inf if timeout is None else timeout, 1)
+        self._drive(_RUN_UNTIL_STOPPED, inf if timeout is None else timeout, 1)
 
     def stop(self) -> None:
         """Make run() return after the current turn; from any thread or signal handler."""

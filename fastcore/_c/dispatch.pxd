@@ -16,6 +16,7 @@ cdef class Mode:
     cdef readonly bint until_idle
     cdef readonly bint contained
     cdef readonly bint disconnect_closes
+    cdef readonly bint hosted
 
 
 @cython.final

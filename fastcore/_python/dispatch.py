@@ -56,10 +56,11 @@ class Mode:
     `until_empty`: it ends when the map is empty; `until_idle`: when there is no timer, callback or
     signal handler either.  `contained`: what predicates and error handlers raise stays in the loop,
     where it is reported.  `disconnect_closes`: a lost connection is handle_close()'s business, not
-    handle_error()'s.
+    handle_error()'s.  `hosted`: a turn at a time, without a wait, by a loop that waits in its own
+    way.
     """
 
-    __slots__ = ("contained", "disconnect_closes", "until_empty", "until_idle")
+    __slots__ = ("contained", "disconnect_closes", "hosted", "until_empty", "until_idle")
 
     def __init__(
         self,
@@ -68,11 +69,13 @@ class Mode:
         until_idle: bool = False,
         contained: bool = False,
         disconnect_closes: bool = False,
+        hosted: bool = False,
     ) -> None:
         self.until_empty: bool = until_empty
         self.until_idle: bool = until_idle
         self.contained: bool = contained
         self.disconnect_closes: bool = disconnect_closes
+        self.hosted: bool = hosted
 
 
 class Dispatch:

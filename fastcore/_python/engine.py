@@ -150,7 +150,10 @@ class Engine:
                     turns += 1
                     if self._stopping:
                         break
-                dispatch.settle()
+                if self.exposed:  # others wait now: for all that would be asked before a wait
+                    dispatch.ask_and_write(self._interest.next_to_ask())
+                else:
+                    dispatch.settle()
             finally:
                 self._end_drive(outer_mode, outer_stops, nested)
         finally:
@@ -171,11 +174,16 @@ class Engine:
         dispatch, timers = self._dispatch, self._timers
         if self._guard.inbox:
             self._guard.take()
-        acted = dispatch.ask_and_write(self._interest.next_to_ask())
+        hosted = dispatch.mode.hosted
+        interest = self._interest
+        acted = dispatch.ask_and_write(
+            # A host's turn has asked all others at its end.
+            interest.take_dirty() if hosted else interest.next_to_ask()
+        )
         if not self.map and self._is_done():
             return False
         self._turns += 1
-        fired = self._wait(timeout, acted and counted)
+        fired = self._wait(timeout, hosted or (acted and counted))
         if fired:
             self._events += len(fired)
             dispatch.deliver(fired)
@@ -397,6 +405,7 @@ class Engine:
         """Have `tell()` called, from any thread, once until the next serve(), to want a turn."""
         self._guard.told = False
         self._guard.host = tell
+        self.exposed = tell is not None
 
     def serve(self, mode: Mode) -> tuple[int, float]:
         """Take a turn for the host, without a wait; whatever it changes is not told.
@@ -486,8 +495,7 @@ class Engine:
         return bool(released)
 
     def _is_idle(self) -> bool:
-        wanted = self.map or self.exposed or self._guard.host is not None
-        return not (wanted or self._guard.drivers or self.has_pending())
+        return not (self.map or self.exposed or self._guard.drivers or self.has_pending())
 
     def _release(self, released: list[bool]) -> None:
         if self._is_idle():
