@@ -43,10 +43,8 @@ cdef class Engine:
     )
     cdef _drive(self, Mode mode, double timeout, double count, bint nested)
     cdef _end_drive(self, Mode outer_mode, bint outer_stops, bint nested)
-    @cython.locals(
-        dispatch=Dispatch, timers=Timers, interest=Interest, hosted=bint, acted=bint, fired=list
-    )
-    cdef bint _turn(self, double timeout, bint counted) except -1
+    @cython.locals(dispatch=Dispatch, timers=Timers, acted=bint, fired=list)
+    cdef bint _turn(self, double timeout, bint counted, bint hosted) except -1
     @cython.locals(mode=Mode)
     cdef bint _is_done(self) except -1
     @cython.locals(timers=Timers, fired=list)

@@ -146,7 +146,7 @@ class Engine:
                 if nested:
                     self._stopping = False  # that is about the outer one
                     dispatch.begin_nested()
-                while turns < count and self._turn(timeout, turns == 0 or counted):
+                while turns < count and self._turn(timeout, turns == 0 or counted, mode.hosted):
                     turns += 1
                     if self._stopping:
                         break
@@ -165,21 +165,19 @@ class Engine:
             self._dispatch.end_nested()
             self._stopping = self._stopping or outer_stops
 
-    def _turn(self, timeout: float, counted: bool) -> bool:
+    def _turn(self, timeout: float, counted: bool, hosted: bool) -> bool:
         """Take one turn; return False where the mode says that there is nothing left to do.
 
         A handler that ran before the wait was this turn's work where turns are `counted`: then it
-        does not wait.
+        does not wait, nor where it is `hosted`.
         """
         dispatch, timers = self._dispatch, self._timers
         if self._guard.inbox:
             self._guard.take()
-        hosted = dispatch.mode.hosted
-        interest = self._interest
-        acted = dispatch.ask_and_write(
-            # A host's turn has asked all others at its end.
-            interest.take_dirty() if hosted else interest.next_to_ask()
-        )
+        if hosted:  # the turn before has asked the others at its end
+            acted = dispatch.settle()
+        else:
+            acted = dispatch.ask_and_write(self._interest.next_to_ask())
         if not self.map and self._is_done():
             return False
         self._turns += 1
