@@ -23,7 +23,7 @@ ROOTS = (SOURCE, PACKAGE, PACKAGE / "_python")
 NOT_OURS = re.compile(r"^(\.venv.*|\.git|\..*_cache|build|dist|.*\.egg-info|__pycache__)$")
 
 # Who may import whom: each only those that come after it.
-ORDER = """asynchat _default asyncore loop _engine
+ORDER = """aio asynchat _default asyncore loop _engine
     engine dispatch timers heap interest sweeps table inbox
     channel push sockets lines kernel pollers
     _wakeup _descriptors _calls _codes _originals""".split()
