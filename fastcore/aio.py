@@ -42,9 +42,10 @@ def attach(map: MutableMapping[int, Any] | None = None) -> Attachment:
     """Have the running asyncio loop serve `map` (default: asyncore.socket_map).
 
     Its channels, timers and callbacks are served as things happen, in this thread, until the
-    returned Attachment is closed.  Raises RuntimeError where no asyncio loop runs, or where one
-    serves the map already; ValueError where the map's poller has no descriptor to wait on (poll and
-    select); NotImplementedError where the asyncio loop has no `add_reader()`.
+    returned Attachment is closed.  Raises RuntimeError where no asyncio loop runs, where one serves
+    the map already, and within a handler that asyncore.loop() has called; ValueError where the
+    map's poller has no descriptor to wait on (poll and select); NotImplementedError where the
+    asyncio loop has no `add_reader()`.
     """
     host = asyncio.get_running_loop()
     loop = get_loop(map)
@@ -82,9 +83,13 @@ class Attachment:
         self._connecting: dict[asyncio.Future[None], Any] = {}  # for a channel to be connected,
         self._ending: dict[int, dict[asyncio.Future[None], Any]] = {}  # or to leave the map
         self._gone: deque[int] = deque()  # descriptors that have left it
-        self._watch()
-        loop._attachment = self
         self._engine.set_host(self._tell)
+        try:
+            self._watch()
+        except BaseException:
+            self._engine.set_host(None)
+            raise
+        loop._attachment = self
         self._tell()
 
     # -- for everybody -------------------------------------------------------------------------
@@ -203,7 +208,13 @@ class Attachment:
 
     def _watch(self) -> None:
         """Have the host wait for the kernel's set, perhaps another one under the old number."""
-        number = self._engine.fileno()
+        try:
+            number = self._engine.fileno()
+        except ValueError as error:
+            raise ValueError(
+                f"{error}: choose epoll or kqueue with FASTCORE_POLLER, or make the map's loop "
+                "before, fastcore.Loop(map=map, poller=...)"
+            ) from None
         if self._fd >= 0:
             self._host.remove_reader(self._fd)
         self._host.add_reader(number, self._turn)

@@ -245,8 +245,9 @@ class Loop:
 
         For a loop that serves this one, as fastcore.aio has asyncio's do.  It says nothing of
         timers (see next_deadline()), nor of what was asked for outside of a turn, which has to be
-        followed by one.  Ask again after every turn: after a fork, or when a closed file goes on firing, the loop
-        starts a new kernel set.  Raises ValueError on pollers that have none (poll and select).
+        followed by one.  Ask again after every turn: after a fork, or when a closed file goes on
+        firing, the loop starts a new kernel set.  Raises ValueError on pollers that have none (poll
+        and select).
         """
         return self._engine.fileno()
 

@@ -67,6 +67,7 @@ def stage(fast: Any, request: pytest.FixtureRequest) -> Iterator[Stage]:
     with Stage(fast, request.param) as stage:
         yield stage
         assert stage.failures == []
+        assert signal.set_wakeup_fd(-1) == -1
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -256,12 +257,51 @@ def test_a_poller_without_a_descriptor_is_refused(fast: Any) -> None:
 
     async def main() -> None:
         with fast.Loop() as loop:
-            with pytest.raises(ValueError, match=f"{fast.poller}.*descriptor"):
+            with pytest.raises(ValueError, match=f"{fast.poller}.*descriptor.*FASTCORE_POLLER"):
                 fast.aio.attach(loop.map)
             loop.call_soon(loop.stop)
             loop.run()  # as if nothing had been asked
 
     asyncio.run(main())
+
+
+def test_within_a_handler_of_another_drive_attach_is_an_error(stage: Stage) -> None:
+    errors: list[BaseException] = []
+
+    async def main() -> None:
+        try:
+            stage.attach()
+        except RuntimeError as error:
+            errors.append(error)
+
+    stage.loop.call_soon(stage.run, main())
+    stage.loop.run()
+    assert "handler" in str(errors[0])
+
+
+def test_a_handler_may_attach_again(stage: Stage) -> None:
+    ours, peer = stage.pair()
+    channel = stage.channel(ours)
+    attachments: list[Any] = []
+
+    def handle_read() -> None:
+        channel.recv(1)
+        attachments[-1].close()
+        attachments.append(stage.attach())
+
+    channel.handle_read = handle_read
+
+    async def main() -> None:
+        attachments.append(stage.attach())
+        for count in range(1, 4):
+            await until(lambda: attachments[-1]._timer is not None)
+            peer.send(b"x")
+            await until(lambda count=count: len(attachments) > count)
+        stage.loop.call_later(0.01, channel.close)
+        await attachments[-1].wait()
+        attachments[-1].close()
+
+    stage.run(main())
 
 
 def test_without_a_running_loop_attach_is_an_error(fast: Any) -> None:

@@ -400,7 +400,13 @@ class Engine:
     # -- a host: the loop of somebody else, which waits on fileno() ------------------------------
 
     def set_host(self, tell: Callable[[], None] | None) -> None:
-        """Have `tell()` called, from any thread, once until the next serve(), to want a turn."""
+        """Have `tell()` called, from any thread, once until the next serve(), to want a turn.
+
+        Raises RuntimeError within a handler of a loop that is no host's turn.
+        """
+        if tell is not None and get_ident() in self._guard.drivers:
+            if not self._dispatch.mode.hosted:
+                raise RuntimeError("a handler of this map's loop is running, and waits for its end")
         self._guard.told = False
         self._guard.host = tell
         self.exposed = tell is not None
@@ -476,6 +482,7 @@ class Engine:
             "events": self._events,
             "sweeps": self._interest.sweeps.count,
             "interest_changes": self._kernel.changes,
+            "kernel_sets": self._kernel.sets,
             "channels": len(self._interest.registrations),
             "timers": self._timers.count(),
             "callbacks": len(self._timers.ready),
