@@ -9,11 +9,10 @@ from __future__ import annotations
 import _socket
 import socket
 from collections import deque
-from itertools import islice, takewhile
 from types import MethodType
 from typing import Any
 
-from . import asyncore
+from . import _fifo, asyncore
 from ._engine import Burst, Rest, held_back, push_short, send as _send
 
 # What `from asynchat import *` brings: what it ever brought.
@@ -21,11 +20,6 @@ __all__ = ["async_chat", "asyncore", "deque", "find_prefix_at_end", "simple_prod
 
 # Not by the name that was imported: the interpreter calls methods of such a one the slow way.
 _held_back = held_back
-
-_JOINED = 256  # pieces that are joined at a time, at most
-_LONG = 65536  # bytes; a longer piece is not joined to others
-_SHORT = 4096  # bytes; a shorter one is joined to what follows, however little that is
-_CUT = 262144  # bytes; what waits in one piece is cut into such ones, or copied for each send
 
 
 class _Cork:
@@ -42,14 +36,10 @@ class _Cork:
 
 _MORE, _LAST = _Cork(), _Cork()  # lines to handle
 
-# With more than so many bytes behind a line it begins a burst; see _python/lines.py.
-_BURST = 1024
+# With more bytes than this what follows a line is no longer copied: see _python/lines.py.
+_BURST = 4096
 
 _REST: Any = Rest()
-
-
-def _is_bytes(piece: Any) -> bool:
-    return type(piece) is bytes
 
 
 class async_chat(asyncore.dispatcher):
@@ -62,8 +52,8 @@ class async_chat(asyncore.dispatcher):
     ac_in_buffer_size: int = 65536  # bytes read at once, at most
     ac_out_buffer_size: int = 65536  # bytes sent at once, at most
 
-    # An attribute of each instance; this one stands behind it.
-    ac_in_buffer: bytes = _REST
+    # Of each instance.  A class that has one, too, makes it slower: _REST is put there when needed.
+    ac_in_buffer: bytes
 
     # More bytes than this without the terminator: handle_line_too_long().  None: no limit.
     ac_max_line_size: int | None = None
@@ -139,14 +129,17 @@ class async_chat(asyncore.dispatcher):
                     data = self.ac_in_buffer
                     continue
                 line, end, left = data.partition(terminator)
-                if not end:
-                    if not _pass_on_part(self, data, terminator):
-                        return
-                elif len(left) > _BURST and type(self).ac_in_buffer is _REST:
+                if left:
                     if not corked:
                         _cork(self, True)
                         corked = True
-                    _pass_on_burst(self, data, terminator)
+                    if len(left) > _BURST and ours and _can_rest(type(self)):
+                        _pass_on_burst(self, data, terminator)
+                    else:
+                        _pass_on_lines(self, data, terminator)
+                elif not end:
+                    if not _pass_on_part(self, data, terminator):
+                        return
                 else:
                     if ours and self.ac_max_line_size is not None:
                         if not _collect(self, line, True):
@@ -154,13 +147,9 @@ class async_chat(asyncore.dispatcher):
                     elif line:
                         self.collect_incoming_data(line)
                     if self.ac_in_buffer is not data:  # somebody has set it
-                        left = self.ac_in_buffer[len(line) + len(end) :]
+                        left = self.ac_in_buffer[len(data) :]
                     self.ac_in_buffer = left
-                    if left:
-                        if not corked:
-                            _cork(self, True)
-                            corked = True
-                    elif corked:
+                    if corked:
                         _cork(self, False)
                     self.found_terminator()
                 data = self.ac_in_buffer
@@ -259,7 +248,7 @@ class async_chat(asyncore.dispatcher):
                 return
             if sent and fifo and fifo[0] is first:
                 if sent < len(data) or size < len(first):
-                    _take_off(fifo, first, sent)
+                    _fifo.take_off(fifo, first, sent)
                 else:
                     del fifo[0]
             return
@@ -272,6 +261,14 @@ class async_chat(asyncore.dispatcher):
 
 
 _REST.owner = async_chat
+
+
+def _can_rest(kind: Any) -> bool:
+    """Whether a chat of that class may do without an `ac_in_buffer` of its own for a while."""
+    if "ac_in_buffer" not in vars(async_chat):
+        async_chat.ac_in_buffer = _REST
+    return kind.ac_in_buffer is _REST
+
 
 # As it is here; a program may replace it in the class, too.
 _INITIATE_SEND = async_chat.initiate_send
@@ -315,8 +312,29 @@ def _pass_on_part(chat: Any, data: Any, terminator: Any) -> bool:
     return kept == 0
 
 
+def _pass_on_lines(chat: Any, data: Any, terminator: Any) -> None:
+    """Pass on the lines that something follows, until somebody sets what ends or follows them."""
+    limited = issubclass(type(chat), async_chat) and chat.ac_max_line_size is not None
+    line, end, left = data.partition(terminator)
+    while left:
+        if limited:
+            if not _collect(chat, line, True):
+                return
+        elif line:
+            chat.collect_incoming_data(line)
+        if chat.ac_in_buffer is not data:
+            chat.ac_in_buffer = chat.ac_in_buffer[len(line) + len(end) :]
+            chat.found_terminator()
+            return
+        chat.ac_in_buffer = data = left
+        chat.found_terminator()
+        if chat.ac_in_buffer is not data or chat.get_terminator() is not terminator:
+            return
+        line, end, left = data.partition(terminator)
+
+
 def _pass_on_burst(chat: Any, data: Any, terminator: Any) -> None:
-    """Pass on lines, but not the last one, until somebody sets what ends or follows them."""
+    """As _pass_on_lines(), without copying what follows for each of them."""
     limited = issubclass(type(chat), async_chat) and chat.ac_max_line_size is not None
     burst = Burst(chat, data)
     try:
@@ -397,9 +415,9 @@ def _next_piece(chat: Any, fifo: Any, size: Any) -> tuple[Any, Any]:
         return first, b""
     if type(first) is bytes:
         if len(first) > size > 0 and type(fifo) is deque:
-            first = _cut(fifo, size)  # pyright: ignore
-        elif len(fifo) > 1 and _is_to_be_joined(fifo, first, size) and _joins(chat):
-            first = _join(fifo, size)
+            first = _fifo.cut(fifo, size)  # pyright: ignore
+        elif len(fifo) > 1 and _fifo.is_to_be_joined(fifo, first, size) and _joins(chat):
+            first = _fifo.join(fifo, size)
     try:
         data = first[:size]
     except TypeError:
@@ -412,63 +430,6 @@ def _next_piece(chat: Any, fifo: Any, size: Any) -> tuple[Any, Any]:
     if isinstance(data, str) and chat.use_encoding:
         data = bytes(data, chat.encoding)
     return first, data
-
-
-def _take_off(fifo: Any, first: Any, sent: Any) -> None:
-    """Take what was sent off the first that waits."""
-    rest = first[sent:]
-    if not rest:
-        del fifo[0]
-        return
-    fifo[0] = rest
-    if type(rest) is bytes and len(rest) > 2 * _CUT and type(fifo) is deque:
-        _cut(fifo, _CUT)  # pyright: ignore
-
-
-def _cut(fifo: deque[Any], size: int) -> bytes:
-    """Cut the first that waits into pieces of that size, once; return the first of them.
-
-    Else what is left of it would be copied for each send.
-    """
-    whole: bytes = fifo.popleft()
-    last = (len(whole) - 1) // size * size
-    for start in range(last, -1, -size):
-        fifo.appendleft(whole[start : start + size])
-    return fifo[0]  # type: ignore[no-any-return]
-
-
-def _is_to_be_joined(fifo: Any, first: bytes, size: Any) -> bool:
-    """Whether joining what follows to the first that waits is worth the copying.
-
-    Each push() to a peer that does not read asks that: so much must follow that what waits is not
-    copied again and again.
-    """
-    if len(first) >= size or type(fifo) is not deque:
-        return False
-    if len(first) <= _SHORT:
-        return True
-    if len(first) >= _LONG:
-        return False
-    return len(fifo) > 64 or 4 * sum(map(_size_of_bytes, islice(fifo, 1, 9))) >= len(first)  # pyright: ignore
-
-
-def _size_of_bytes(piece: Any) -> int:
-    return len(piece) if type(piece) is bytes else 0
-
-
-def _join(fifo: deque[Any], size: int) -> bytes:
-    """Make one of the pieces that wait first, as far as they are bytes; return it."""
-    # Not more than 256 pieces of 64 KiB, or as much in fewer.
-    pieces = list(islice(fifo, _JOINED if size <= _LONG else max(2, _JOINED * _LONG // size)))
-    try:
-        joined = b"".join(pieces)
-    except TypeError:  # there is a producer among them, or the end
-        pieces = list(takewhile(_is_bytes, pieces))
-        joined = b"".join(pieces)
-    for _ in pieces:  # not clear(): another thread may have pushed meanwhile
-        fifo.popleft()
-    fifo.appendleft(joined)
-    return joined
 
 
 def _joins(chat: Any) -> bool:

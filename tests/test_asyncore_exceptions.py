@@ -120,6 +120,35 @@ def test_the_exception_of_a_predicate_leaves_the_loop(site: Site) -> None:
     assert site.map
 
 
+@pytest.mark.parametrize("predicate", ["readable", "writable"])
+@pytest.mark.parametrize("contained", [True, False])
+def test_a_predicate_may_raise_just_before_the_handler(
+    site: Site, predicate: str, contained: bool
+) -> None:
+    """It is asked once more there; what it raises goes where its exceptions go."""
+    answers: list[bool] = []
+
+    def answer(self: Any) -> bool:
+        answers.append(True)
+        if len(answers) > 1:
+            raise LookupError("asked again")
+        return True
+
+    ours, peer = site.pair()
+    if predicate == "readable":
+        peer.send(b"x")
+    channel = site.channel(ours, **{predicate: answer})
+    if contained:
+        site.loop.run_once(0)
+        ((kind, error),) = channel.events
+        assert (kind, type(error)) == ("error", LookupError)
+    else:
+        with pytest.raises(LookupError, match="asked again"):
+            site.turn()
+        assert channel.events == []
+        site.map.clear()
+
+
 @pytest.mark.parametrize("use_poll", [False, True])
 def test_use_poll_decides_what_a_disconnect_error_is(site: Site, use_poll: bool) -> None:
     def fail(self: Any) -> None:

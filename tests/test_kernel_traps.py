@@ -201,6 +201,23 @@ def test_a_socket_closed_by_others_is_found_while_a_timer_is_pending(site: Site)
     assert channel.events == ["close"]
 
 
+def test_an_idle_loop_looks_no_longer_for_what_others_have_closed(site: Site) -> None:
+    """So it makes no system call but that of its wait."""
+    site.channel(site.pair()[0])
+    looks: list[int] = []
+
+    def note(turns: float) -> None:
+        site.turn(turns, timeout=0.11)
+        looks.append(site.loop.stats()["looks"])
+
+    note(1)
+    note(25)
+    note(1)  # whoever drives the loop may have closed something
+    assert looks[0] > 0
+    assert 5 < looks[1] - looks[0] < 16 * 2
+    assert looks[2] > looks[1]
+
+
 @needs_numbers
 def test_a_descriptor_replaced_by_others_is_read_on(site: Site) -> None:
     """`os.dup2()` over a living channel's: the number stays, the file behind it changes."""

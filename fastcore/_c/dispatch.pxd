@@ -30,6 +30,7 @@ cdef class Dispatch:
     cdef list _writers
     cdef list _fired
     cdef Registration _serving
+    cdef long long looks
     cdef double _look_due
     cdef double look_missed
     cdef long long _failures

@@ -8,7 +8,7 @@ from .interest cimport Interest, Registration
 from .kernel cimport Kernel, get_ident, monotonic
 from .timers cimport Handle, Timers
 
-cdef double QUIET, STEP_ASIDE, REST, SOON
+cdef double QUIET, ASLEEP, SLEEP, STEP_ASIDE, REST, SOON
 cdef long long LOOK_EVERY
 cdef Py_ssize_t DEEPEST
 
@@ -31,6 +31,7 @@ cdef class Engine:
     cdef bint _stopping
     cdef long long _turns
     cdef long long _events
+    cdef double _idle
 
     @cython.locals(drivers=dict, outer=Py_ssize_t)
     cpdef drive(self, Mode mode, double timeout, double count)
@@ -43,8 +44,9 @@ cdef class Engine:
     )
     cdef _drive(self, Mode mode, double timeout, double count, bint nested)
     cdef _end_drive(self, Mode outer_mode, bint outer_stops, bint nested)
-    @cython.locals(dispatch=Dispatch, timers=Timers, acted=bint, fired=list)
+    @cython.locals(dispatch=Dispatch, timers=Timers, acted=bint, waited=double, fired=list)
     cdef bint _turn(self, double timeout, bint counted, bint hosted) except -1
+    cdef bint _sleeps(self, double waited) except -1
     @cython.locals(mode=Mode)
     cdef bint _is_done(self) except -1
     @cython.locals(timers=Timers, fired=list)

@@ -2,14 +2,16 @@
 
 cimport cython
 
-from .kernel cimport get_ident
+from .kernel cimport get_ident, identity
 
 cdef object _UNSET
 cdef dict bursts
+cdef list _latest
 
 
 @cython.final
 cdef class Burst:
+    cdef size_t chat
     cdef object data
     cdef Py_ssize_t at
     cdef Py_ssize_t following
@@ -27,3 +29,7 @@ cdef class Burst:
 @cython.final
 cdef class Rest:
     cdef public object owner
+
+
+@cython.locals(burst=Burst)
+cdef Burst find_burst(chat)

@@ -7,6 +7,8 @@ the attributes of a chat: no loop.
 
 cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_Next
+from cpython.object cimport PyObject
 
 from collections import deque
 
@@ -25,7 +27,13 @@ cdef extern from *:
         return PyMethod_Check(attribute) && PyMethod_GET_SELF(attribute) == object &&
                PyMethod_GET_FUNCTION(attribute) == function;
     }
+    #ifdef Py_GIL_DISABLED
+    #define PUSH_HAS_NO_GIL 1
+    #else
+    #define PUSH_HAS_NO_GIL 0
+    #endif
     """
+    bint PUSH_HAS_NO_GIL
     unsigned int push_type_version(object)
     bint push_is_method(object, object, object)
 
@@ -34,9 +42,22 @@ cdef extern from *:
 cdef dict held_back = {}
 globals()["held_back"] = held_back
 
+cdef object _append = deque.append
+
 # The class that was met last, its version, and its methods where its pushes come to a send() of the
 # socket, else None: in one tuple, in a list, since several threads may replace it.
 cdef list _known = [(None, 0, None, None)]
+
+
+cdef object _find_held(size_t identity):
+    """Return what stands in `held_back` for that channel: mostly there is one in it, or none."""
+    cdef Py_ssize_t position = 0
+    cdef PyObject *key
+    cdef PyObject *held
+    if PUSH_HAS_NO_GIL or len(held_back) != 1:
+        return held_back.get(identity)
+    PyDict_Next(held_back, &position, &key, &held)
+    return <object> held if <size_t> <object> key == identity else None
 
 
 cdef bint _sends_plainly(chat, test) except -1:
@@ -69,9 +90,12 @@ def push_short(chat, data, test, corked):
     if type(data) is not bytes:
         return None
     fifo = chat.producer_fifo
-    if held_back and held_back.get(<size_t> <void *> chat) is corked:
+    if held_back and _find_held(<size_t> <void *> chat) is corked:
         if 0 < PyBytes_GET_SIZE(data) <= chat.ac_out_buffer_size:
-            fifo.append(data)
+            if type(fifo) is deque:
+                _append(fifo, data)
+            else:
+                fifo.append(data)
             return False
         return None
     if (

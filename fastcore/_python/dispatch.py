@@ -98,6 +98,7 @@ class Dispatch:
         self._writers: list[Registration] = []  # they came to want to write
         self._fired: list[Any] = []  # what is being delivered
         self._serving: Registration | None = None  # whose handler runs
+        self.looks = 0  # for what others have closed
         self._look_due = 0.0
         self.look_missed: float = inf  # when one is due that was asked for too early
         self._failures = 0  # how many exceptions channels were told of
@@ -307,6 +308,7 @@ class Dispatch:
             self.look_missed = self._look_due
             return
         self.look_missed = inf
+        self.looks += 1
         self._kernel.look_at_own()
         interest = self._interest
         for registration in interest.registrations.to_list():

@@ -21,9 +21,12 @@ from .kernel import Kernel, get_ident, monotonic, name
 from .timers import SOON, Handle, Timers
 
 # When nothing happened for QUIET seconds, and every LOOK_EVERY turns, the engine looks for sockets
-# that were closed without its knowledge.
+# that were closed without its knowledge.  When it has waited ASLEEP seconds for nothing it leaves
+# that be for a minute: of the program's own code only another thread can have closed one.
 QUIET = 0.1
 LOOK_EVERY = 256
+ASLEEP = 1.5
+SLEEP = 60.0
 
 # How long a thread waits for its turn where another one is in the loop, in seconds.
 STEP_ASIDE = 0.01
@@ -73,6 +76,7 @@ class Engine:
         self._stopping = False
         self._turns = 0
         self._events = 0
+        self._idle = 0.0  # how long nothing has happened, in seconds of waits
         _engines.add(self)
 
     # -- a turn ------------------------------------------------------------------------------
@@ -138,6 +142,7 @@ class Engine:
         outer_mode, outer_stops = dispatch.mode, self._stopping
         counted = count < inf
         turns = 0
+        self._idle = 0.0  # whoever drives may have closed what he likes
         if self._interest.learning:
             self._interest.sweeps.note(Engine)  # for all that ran outside
         try:
@@ -184,14 +189,25 @@ class Engine:
         fired = self._wait(timeout, hosted or (acted and counted))
         if fired:
             self._events += len(fired)
+            self._idle = 0.0
             dispatch.deliver(fired)
-        if not fired or self._turns % LOOK_EVERY == 0:
+        waited = 0.0 if acted else timeout
+        if self._turns % LOOK_EVERY == 0 or (not fired and (hosted or not self._sleeps(waited))):
             dispatch.look_for_closed()
         if timers.next_due < inf:
             timers.collect_due()
         if timers.ready:
+            self._idle = 0.0
             self._call_ready()
         return True
+
+    def _sleeps(self, waited: float) -> bool:
+        """Whether nothing has happened for so long that it is no use to look for closed sockets.
+
+        The last wait has brought nothing in `waited` seconds.
+        """
+        self._idle = 0.0 if self._kernel.woken or self._idle > SLEEP else self._idle + waited
+        return self._idle > ASLEEP
 
     def _is_done(self) -> bool:
         mode = self._dispatch.mode
@@ -206,7 +222,9 @@ class Engine:
         if at_once or timers.ready or self._stopping:
             return self._kernel.wait(0.0)
         if timers.next_due < inf or self._interest.sweeps.suspects:
-            return self._wait_for_what_is_due(timeout, QUIET)
+            return self._wait_for_what_is_due(timeout, QUIET if self._idle <= ASLEEP else inf)
+        if self._idle > ASLEEP:
+            return self._kernel.wait(timeout)
         fired = self._kernel.wait(QUIET if timeout > QUIET else timeout)
         if fired or self._kernel.woken:
             return fired
@@ -483,6 +501,7 @@ class Engine:
             "sweeps": self._interest.sweeps.count,
             "interest_changes": self._kernel.changes,
             "kernel_sets": self._kernel.sets,
+            "looks": self._dispatch.looks,
             "channels": len(self._interest.registrations),
             "timers": self._timers.count(),
             "callbacks": len(self._timers.ready),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .kernel import get_ident
+from .kernel import get_ident, identity
 
 _UNSET = object()
 
@@ -16,14 +16,16 @@ _UNSET = object()
 class Burst:
     """Lines that are taken off one piece of data, and how far that has come."""
 
-    __slots__ = ("at", "checker", "data", "following")
+    __slots__ = ("at", "chat", "checker", "data", "following")
 
     def __init__(self, chat: Any, data: Any) -> None:
+        self.chat: int = identity(chat)
         self.data: Any = data
         self.at: int = 0
         self.following: int = 0  # where the line after this one begins
         self.checker: int = 0  # the thread in which is_set() looks
-        bursts[id(chat)] = self
+        bursts[self.chat] = self
+        _latest[0] = self
         del chat.ac_in_buffer
 
     def end(self, chat: Any) -> None:
@@ -32,7 +34,8 @@ class Burst:
             if not self.is_set(chat):
                 chat.ac_in_buffer = self.data[self.at :]
         finally:
-            del bursts[id(chat)]
+            _latest[0] = None
+            del bursts[self.chat]
 
     def next_line(self, chat: Any, terminator: Any) -> Any:
         """Return the next line, but not the last one; None where somebody has set what follows."""
@@ -70,8 +73,17 @@ class Burst:
         return found is not _UNSET
 
 
-# By the identity of their chats.
+# By the identity of their chats; and, in a list of one, that which is looked for again and again.
 bursts: dict[int, Burst] = {}
+_latest: list[Burst | None] = [None]
+
+
+def find_burst(chat: Any) -> Burst | None:
+    """Return what is passed on of a chat."""
+    burst = _latest[0]
+    if burst is not None and burst.chat == identity(chat):
+        return burst
+    return bursts.get(identity(chat))
 
 
 class Rest:
@@ -89,10 +101,10 @@ class Rest:
     def __get__(self, chat: Any, kind: Any) -> Any:
         if chat is None:
             return self
-        burst = bursts.get(id(chat))
+        burst = find_burst(chat)
         if burst is not None:
             return burst.rest()
         # In another thread its burst may have ended since the look at the instance.
-        if "ac_in_buffer" in chat.__dict__ or id(chat) in bursts:
+        if "ac_in_buffer" in chat.__dict__ or identity(chat) in bursts:
             return chat.ac_in_buffer
         return super(self.owner, chat).ac_in_buffer  # type: ignore[misc]

@@ -26,7 +26,7 @@ NOT_OURS = re.compile(r"^(\.venv.*|\.git|\..*_cache|build|dist|.*\.egg-info|__py
 ORDER = """aio asynchat _default asyncore loop _engine
     engine dispatch timers heap interest sweeps table inbox
     channel push sockets lines kernel pollers
-    _wakeup _descriptors _calls _codes _originals""".split()
+    _wakeup _descriptors _calls _codes _originals _fifo""".split()
 # And these are beside the loop: the ways in.
 BESIDE = {"__init__", "__main__", "_run", "_shim", "_version"}
 
