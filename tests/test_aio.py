@@ -629,6 +629,54 @@ def test_a_socket_that_a_handler_closes_behind_its_back(stage: Stage) -> None:
     assert channel.names == ["close"]
 
 
+def test_a_socket_that_a_coroutine_closes_behind_its_back(stage: Stage) -> None:
+    channels = [stage.channel(stage.pair()[0]) for _ in range(3)]
+    stage.turn(1, 1.6)  # idle for so long that the loop by itself looks no more
+
+    async def main() -> None:
+        with stage.attach() as attachment:
+            await rest(attachment)
+            for channel in channels:
+                channel.socket.close()
+                attachment()
+                await stage.aio.closed(channel)
+            await attachment.wait()
+
+    stage.run(main())
+    assert [channel.names for channel in channels] == [["close"]] * 3
+
+
+def test_what_a_coroutine_asks_of_a_channel_at_rest(stage: Stage) -> None:
+    ours, peer = stage.pair()
+    chat = stage.fast.asynchat.async_chat(ours, stage.map)
+    left, right = stage.pair()
+    sender = stage.asyncore.dispatcher_with_send(left, stage.map)
+    peer.settimeout(0)
+    right.settimeout(0)
+
+    async def main() -> None:
+        host = asyncio.get_running_loop()
+        with stage.attach() as attachment:
+            await rest(attachment)
+            sender.send(b"x" * (1 << 21))
+            received = 0
+            while received < 1 << 21:
+                received += len(await host.sock_recv(right, 1 << 20))
+            await rest(attachment)
+            chat.push_with_producer(stage.fast.asynchat.simple_producer(b"y" * (1 << 20)))
+            await rest(attachment)
+            chat.close_when_done()
+            received = 0
+            while data := await host.sock_recv(peer, 1 << 20):
+                received += len(data)
+            assert received == 1 << 20
+            await stage.aio.closed(chat)
+            sender.close()
+            await attachment.wait()
+
+    stage.run(main())
+
+
 def test_a_kernel_set_that_is_made_anew_is_waited_for(stage: Stage) -> None:
     """Its number is usually the old one."""
     ours, peer = stage.pair()

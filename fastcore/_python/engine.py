@@ -422,9 +422,9 @@ class Engine:
 
         Raises RuntimeError within a handler of a loop that is no host's turn.
         """
-        if tell is not None and get_ident() in self._guard.drivers:
-            if not self._dispatch.mode.hosted:
-                raise RuntimeError("a handler of this map's loop is running, and waits for its end")
+        within = get_ident() in self._guard.drivers and not self._dispatch.mode.hosted
+        if tell is not None and within:
+            raise RuntimeError("a handler of this map's loop is running, and waits for its end")
         self._guard.told = False
         self._guard.host = tell
         self.exposed = tell is not None
