@@ -663,7 +663,7 @@ def test_what_a_coroutine_asks_of_a_channel_at_rest(stage: Stage) -> None:
             while received < 1 << 21:
                 received += len(await host.sock_recv(right, 1 << 20))
             await rest(attachment)
-            chat.push_with_producer(stage.fast.asynchat.simple_producer(b"y" * (1 << 20)))
+            chat.push_with_producer(stage.fast.asynchat.simple_producer(b"y" * (1 << 20), 65536))
             await rest(attachment)
             chat.close_when_done()
             received = 0
