@@ -56,7 +56,7 @@ cdef class Kernel:
     cdef int _keep(self, Watched watched) except -1
     cdef int _unmute(self, list fired) except -1
     cdef int _set_again(self, Watched watched, int interest) noexcept
-    cdef int _wait_long(self, long long nanoseconds, void *events) except -1
+    cdef int _wait_hearing(self, long long nanoseconds, void *events) except -1
     cdef int _wait_for(self, long long nanoseconds, void *events) except -1
     cdef int _wait(self, long long nanoseconds, void *events) except -1
     cdef Watched _find(self, void *event)

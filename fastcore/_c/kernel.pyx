@@ -90,7 +90,8 @@ LARGEST = 2**31 - 1
 # How long a wait rests, in seconds, that the system has no memory for.
 cdef double PAUSE = 0.01
 
-# A wait for longer than that many nanoseconds is also ended by a signal that comes just before it.
+# A signal ends the system call of a wait.  One for longer than that many nanoseconds is also ended
+# by a signal that comes just before, or to another thread.
 cdef enum:
     LONG = 100_000_000
 
@@ -253,7 +254,7 @@ cdef class Kernel:
         elif seconds != INFINITY:
             nanoseconds = <int64_t> (min(seconds, 1e9) * 1e9)
         if nanoseconds < 0 or nanoseconds > LONG:
-            count = self._wait_long(nanoseconds, events)
+            count = self._wait_hearing(nanoseconds, events)
         else:
             count = self._wait_for(nanoseconds, events)
         fired = PyList_New(count)
@@ -295,7 +296,7 @@ cdef class Kernel:
             return None
         return found
 
-    cdef int _wait_long(self, long long nanoseconds, void *events) except -1:
+    cdef int _wait_hearing(self, long long nanoseconds, void *events) except -1:
         wakeup = self._wakeup[0]
         # Twice, as all that a signal handler's exception may cut short.
         try:
@@ -343,6 +344,7 @@ cdef class Kernel:
         if count < 0:
             if failure != EINTR:
                 return self._after_failure(failure, nanoseconds)
+            self.woken = True
             PyErr_CheckSignals()
             return 0
         return count

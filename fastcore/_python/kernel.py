@@ -28,8 +28,9 @@ READ, URGENT, INVALID, MUTED = _codes.READ, _codes.URGENT, _codes.INVALID, _code
 # How long a wait rests, in seconds, that the system has no memory for.
 PAUSE = 0.01
 
-# A wait for longer than that many seconds is also ended by a signal that comes just before it.
-LONG = 0.1
+# What a wait takes to hear of signals is more than a short one is worth: so many seconds are waited
+# before.  A signal that comes in these is handled, but ends nothing.
+DEAF = 0.02
 
 # The number that tells one object from all others while it lives.
 identity = id
@@ -157,10 +158,10 @@ class Kernel:
             self._waits = True
             if self._wake_pending:
                 events = poller.wait(0.0)
-            elif seconds > LONG:
-                events = self._wait_long(poller, seconds)
             else:
-                events = poller.wait(seconds)
+                events = poller.wait(min(seconds, DEAF))
+                if not events and seconds > DEAF:
+                    events = self._wait_hearing(poller, seconds - DEAF)
         except OSError as error:
             events = self._after_failure(error, seconds)
         finally:
@@ -188,7 +189,8 @@ class Kernel:
             self._take_wakeups()
         return fired
 
-    def _wait_long(self, poller: _pollers.Poller, seconds: float) -> list[tuple[int, int]]:
+    def _wait_hearing(self, poller: _pollers.Poller, seconds: float) -> list[tuple[int, int]]:
+        """Wait until a signal comes, too, be it just before."""
         wakeup = self._wakeup
         assert wakeup is not None
         # Twice, as all that a signal handler's exception may cut short.
