@@ -40,7 +40,8 @@ cdef class Engine:
     @cython.locals(guard=Guard, patience=double, entered=bint)
     cdef _drive_when_free(self, Mode mode, double timeout, double count, bint nested)
     @cython.locals(
-        outer_mode=Mode, outer_stops=bint, dispatch=Dispatch, counted=bint, turns=cython.longlong
+        outer_mode=Mode, outer_stops=bint, dispatch=Dispatch, counted=bint, hosted=bint,
+        turns=cython.longlong
     )
     cdef _drive(self, Mode mode, double timeout, double count, bint nested)
     cdef _end_drive(self, Mode outer_mode, bint outer_stops, bint nested)

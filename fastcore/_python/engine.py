@@ -140,7 +140,7 @@ class Engine:
             raise RuntimeError("the loop is closed")
         dispatch = self._dispatch
         outer_mode, outer_stops = dispatch.mode, self._stopping
-        counted = count < inf
+        counted, hosted = count < inf, mode.hosted
         turns = 0
         self._idle = 0.0  # whoever drives may have closed what he likes
         if self._interest.learning:
@@ -151,7 +151,7 @@ class Engine:
                 if nested:
                     self._stopping = False  # that is about the outer one
                     dispatch.begin_nested()
-                while turns < count and self._turn(timeout, turns == 0 or counted, mode.hosted):
+                while turns < count and self._turn(timeout, turns == 0 or counted, hosted):
                     turns += 1
                     if self._stopping:
                         break
