@@ -7,11 +7,10 @@ has to be able to speak first, after this module was imported.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastcore._shim import install
 from fastcore._version import __version__
 
+TYPE_CHECKING = False  # the module `typing` takes longer to load than all else here
 if TYPE_CHECKING:
     from fastcore import asynchat, asyncore
     from fastcore._default import get_loop

@@ -1,4 +1,4 @@
-"""The command line: `python -m fastcore info`, `run` and `bench`.
+"""The command line: `python -m fastcore info`, `run`, `enable` and `bench`.
 
 It sets the switches before anything loads the engine, and leaves the work to
 other modules; how a program is run is in _run.py, the benchmarks are a project
@@ -23,6 +23,11 @@ INTERESTS = ("adaptive", "strict")
 HERE = Path(fastcore.__file__).resolve().parent
 
 DESCRIPTION = "asyncore and asynchat programs, unmodified, on a fast event loop."
+ENVIRONMENT = {
+    "enable": "let `import asyncore` find fastcore in every process of this environment",
+    "disable": "undo that",
+    "status": "say whether it is enabled, and what else brings modules of these names",
+}
 RUN_DESCRIPTION = """\
 Run a program with fastcore's modules in the place of asyncore and asynchat.
 The program is a script, a folder or archive with a __main__.py, or with -m a
@@ -75,6 +80,8 @@ def make_parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         help="adaptive, or strict: every channel is asked what it wants on every turn; sets "
         "FASTCORE_INTEREST for the program and its children",
     )
+    for command, text in ENVIRONMENT.items():
+        commands.add_parser(command, help=text, description=f"{text.capitalize()}.")
     commands.add_parser(
         "bench",
         help="measure it beside everything one could use instead",
@@ -206,12 +213,25 @@ def bench(argv: list[str], parser: argparse.ArgumentParser) -> int:
     return int(command.main(argv))
 
 
+def change_environment(command: str, parser: argparse.ArgumentParser) -> None:
+    """Enable or disable the environment, or say how it is."""
+    from fastcore import _environment
+
+    try:
+        print(getattr(_environment, command)())
+    except _environment.Refused as error:
+        parser.error(str(error))
+
+
 def main(argv: list[str]) -> None:
     parser, run_parser = make_parser()
     if argv[:1] == ["bench"]:
         sys.exit(bench(argv[1:], parser))
     own, program = split_command_line(argv)
     options = parser.parse_args(own)
+    if options.command in ENVIRONMENT:
+        change_environment(options.command, parser)
+        return
     if options.command == "info":
         try:
             print(info())

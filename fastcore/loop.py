@@ -86,6 +86,7 @@ class Loop:
         self._map = map
         self._signals: dict[int, Any] = {}
         self._attachment: Any = None  # what has another loop serve this one; see aio.py
+        self._counts: dict[str, int] = {}  # of what mix-ins have done
         with _making:
             _replace(_loops.get(id(map)), map)
             _loops[id(map)] = self
@@ -256,8 +257,11 @@ class Loop:
         return self._engine.next_deadline()
 
     def stats(self) -> dict[str, Any]:
-        """Return counts since the loop was made: turns, events, sweeps, kernel changes, ..."""
-        return self._engine.stats()
+        """Return counts since the loop was made: turns, events, sweeps, kernel changes, ...
+
+        What has happened of it: "timeouts", and "refused" by a limit (docs/servers.md).
+        """
+        return {**self._engine.stats(), **self._counts}
 
     def close(self) -> None:
         """Give the kernel's objects back and forget timers and signal handlers.

@@ -19,6 +19,7 @@ import pytest
 from support import SIGNAL
 
 ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
+OPT_IN = ("aio", "deadlines", "flow", "limits", "draining", "logs", "tls")
 _packages: dict[str, SimpleNamespace] = {}
 
 
@@ -38,7 +39,7 @@ def load_package(engine: str) -> SimpleNamespace:
         try:
             modules: dict[str, ModuleType] = {
                 name: importlib.import_module(f"fastcore.{name}")
-                for name in ("loop", "asyncore", "asynchat", "_engine", "aio")
+                for name in ("loop", "asyncore", "asynchat", "_engine", *OPT_IN)
             }
             package = importlib.import_module("fastcore")
             assert package.engine == engine
@@ -73,7 +74,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """One engine with one poller: `.asyncore`, `.asynchat`, `.Loop`, `.loop`, `.package`.
+    """One engine with one poller: `.asyncore`, `.asynchat`, `.Loop`, `.loop`, `.tls`, `.package`.
 
     Checks that the test has left neither channels in the default map nor descriptors.
     """

@@ -13,7 +13,9 @@ import http.server
 import os
 import re
 import shutil
+import smtplib
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -26,6 +28,7 @@ import fastcore
 
 ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+CERTIFICATE = Path(__file__).with_name("localhost.pem")  # self-signed, with its key
 TIMEOUT = 30
 
 
@@ -348,6 +351,116 @@ def test_awaiting_handler(engine: str) -> None:
             other.sendall(b"Ada\n")
             assert receive_all(other, 18) == b"Ada has 3 letters\n"
         assert process.poll() is None
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_mail_sink(engine: str, encrypted: bool) -> None:
+    with serving(engine, command("mail_sink.py", str(CERTIFICATE))) as (process, port):
+        with smtplib.SMTP("127.0.0.1", port, timeout=TIMEOUT) as client:
+            if encrypted:
+                client._host = "localhost"  # type: ignore[attr-defined] # as in the certificate
+                client.starttls(context=ssl.create_default_context(cafile=CERTIFICATE))
+            for _ in range(2):
+                client.sendmail("a@localhost", ["b@localhost", "c@localhost"], "x" * 100_000)
+        process.terminate()
+        output, complaints = process.communicate(timeout=TIMEOUT)
+    expected = f"from <a@localhost> to 2: 100000 bytes{', encrypted' if encrypted else ''}\n"
+    assert output == expected * 2
+    assert complaints == ""
+
+
+needs_sigterm = pytest.mark.skipif(os.name == "nt", reason="there SIGTERM ends a process at once")
+
+
+def end_well(process: subprocess.Popen[str]) -> str:
+    """End a server by SIGTERM; return what it has logged."""
+    process.terminate()
+    output, complaints = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, output) == (0, "")
+    return complaints
+
+
+@needs_sigterm
+def test_guarded_server(engine: str) -> None:
+    with serving(engine, command("guarded_server.py", "--each", "3")) as (process, port):
+        clients = [connect(port) for _ in range(3)]
+        with clients[0] as first, clients[1] as second, clients[2] as third:
+            for client in clients:
+                assert receive_all(client, 20) == b"220 log in, please\r\n"
+            with connect(port) as refused:
+                assert receive_all(refused, 100) == b"421 too many connections\r\n"
+            first.sendall(b"say hi\nlogin ann\nsay hi\n")
+            answer = b"530 log in first\r\n230 hello ann\r\n250 ann: hi\r\n"
+            assert receive_all(first, len(answer)) == answer
+            # Third has not logged in, and says too much.
+            third.sendall(b"x" * 999 + b"\n" + b"y" * 1000)
+            assert b"".join(iter(lambda: third.recv(4096), b"")).endswith(b"421 log in first\r\n")
+            # A long answer is under way when the server is told to end: it gets it whole.
+            first.sendall(b"count 500000\nquit\n")
+            numbers = first.makefile("rb")
+            assert numbers.readline() == b"1\r\n"
+            process.terminate()
+            assert second.recv(100) in (b"250 ann: hi\r\n",)
+            assert second.recv(100) == b""
+            lines = numbers.readlines()
+            assert lines[-2:] == [b"500000\r\n", b"221 goodbye\r\n"]
+            assert len(lines) == 500_000
+        assert "max_bytes_before_login reached" in end_well(process)
+
+
+@needs_sigterm
+def test_guarded_server_has_deadlines(engine: str) -> None:
+    line = command("guarded_server.py", "--login", "0.2", "--idle", "0.5", "--write", "0.3")
+    with serving(engine, line) as (process, port):
+        with connect(port) as silent, connect(port) as idle, connect(port) as slow:
+            for client in (idle, slow):
+                client.sendall(b"login me\n")
+            slow.sendall(b"count 100000000\n")  # and reads nothing of it
+            text = b"".join(iter(lambda: silent.recv(4096), b""))
+            assert text.endswith(b"421 login timeout\r\n")
+            text = b"".join(iter(lambda: idle.recv(4096), b""))
+            assert text.endswith(b"421 idle timeout\r\n")
+            assert process.stderr is not None
+            logged = ""
+            while "write timeout" not in logged:
+                line_of_log = process.stderr.readline()
+                assert line_of_log, logged
+                logged += line_of_log
+        assert "login timeout" in logged and "idle timeout" in logged
+        end_well(process)
+
+
+@needs_sigterm
+def test_tcp_relay(engine: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(TIMEOUT)
+        line = command("tcp_relay.py", "127.0.0.1", str(server.getsockname()[1]))
+        with serving(engine, line) as (process, port):
+            with connect(port) as near, server.accept()[0] as far:
+                far.settimeout(TIMEOUT)
+                # Nobody reads: what the relay takes has an end.
+                near.settimeout(1)
+                taken = 0
+                with pytest.raises(TimeoutError):
+                    while taken < 200_000_000:
+                        taken += near.send(b"x" * 65536)
+                near.settimeout(TIMEOUT)
+                assert resident(process.pid) < 100_000_000
+                near.shutdown(socket.SHUT_WR)
+                assert len(receive_all(far, taken + 1)) == taken
+                far.sendall(b"answer")
+                far.shutdown(socket.SHUT_WR)
+                assert receive_all(near, 100) == b"answer"
+            assert end_well(process) == ""
+
+
+def resident(process: int) -> int:
+    """How many bytes of memory a process has, where the system can say."""
+    try:
+        text = Path(f"/proc/{process}/statm").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

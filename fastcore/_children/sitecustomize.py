@@ -12,41 +12,14 @@ _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _PACKAGE = os.path.dirname(_FOLDER)
 
 
-class _Finder:
-    """Finds fastcore's modules under the old names.  They are imported when they are asked for."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name not in ("asyncore", "asynchat"):
-            return None
-        from importlib.machinery import ModuleSpec
-
-        return ModuleSpec(name, self)
-
-    def create_module(self, spec):
-        return None
-
-    def exec_module(self, module):
-        from importlib import import_module
-
-        if "fastcore" not in sys.modules:
-            _load_package()
-        # The import system returns what stands here when this is done.
-        sys.modules[module.__name__] = import_module("fastcore." + module.__name__)
-
-
-def _load_package():
-    """Load the package from where it is: who started this process may have found it otherwise."""
+def _install():
+    """Have the old names found by fastcore/_finder.py, loaded from where it is."""
     from importlib.util import module_from_spec, spec_from_file_location
 
-    spec = spec_from_file_location(
-        "fastcore", os.path.join(_PACKAGE, "__init__.py"), submodule_search_locations=[_PACKAGE]
-    )
-    package = sys.modules["fastcore"] = module_from_spec(spec)
-    try:
-        spec.loader.exec_module(package)
-    except BaseException:
-        del sys.modules["fastcore"]
-        raise
+    spec = spec_from_file_location("fastcore._finder", os.path.join(_PACKAGE, "_finder.py"))
+    finder = module_from_spec(spec)
+    spec.loader.exec_module(finder)
+    finder.install()
 
 
 def _make_room():
@@ -63,5 +36,5 @@ def _make_room():
 
 _implementation = getattr(sys, "implementation", None)
 if getattr(_implementation, "cache_tag", None) == os.environ.get("FASTCORE_RUN"):
-    sys.meta_path.insert(0, _Finder())
+    _install()
 _make_room()

@@ -1,0 +1,65 @@
+"""Finds fastcore's modules under the old names, in processes that nobody has told to.
+
+The children of `python -m fastcore run` have it from _children/sitecustomize.py, all processes of
+an environment from the file that `python -m fastcore enable` writes.  Each of their Pythons runs
+this, so nothing is imported before a program asks for it.  Must not know what the modules contain.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # the module `typing` takes longer to load than all else here
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
+
+NAMES = ("asyncore", "asynchat")
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Finder:
+    """Finds them before anything else does; stands in `sys.meta_path`."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Return the spec of a module under its old name, None for any other."""
+        if name not in NAMES:
+            return None
+        from importlib.machinery import ModuleSpec
+
+        return ModuleSpec(name, self)  # type: ignore[arg-type]  # pyright: ignore
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave that to the import system."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Put fastcore's module in the place of this one."""
+        from importlib import import_module
+
+        if "fastcore" not in sys.modules:
+            _load_package()
+        # The import system returns what stands here when this is done.
+        sys.modules[module.__name__] = import_module("fastcore." + module.__name__)
+
+
+def install() -> None:
+    """Have the old names found from now on."""
+    sys.meta_path.insert(0, Finder())
+
+
+def _load_package() -> None:
+    """Load the package from where it is: who started this process may have found it otherwise."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location(
+        "fastcore", os.path.join(_PACKAGE, "__init__.py"), submodule_search_locations=[_PACKAGE]
+    )
+    assert spec is not None and spec.loader is not None
+    package = sys.modules["fastcore"] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(package)
+    except BaseException:
+        del sys.modules["fastcore"]
+        raise
