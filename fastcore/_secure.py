@@ -27,9 +27,13 @@ def is_wait(error: BaseException) -> bool:
     return any(isinstance(error, _classes(each, _NAMES[each][1])) for each in _NAMES)
 
 
+def _class_of(thing: object) -> type[object]:
+    return type(thing)
+
+
 def is_secure(sock: Any) -> bool:
     """Whether `sock` is one that may hold received data itself."""
-    kind: Any = type(sock)
+    kind = _class_of(sock)
     return "fastcore_pending" in vars(kind) or any(
         issubclass(kind, _classes(module, (name,))) for module, (name, _) in _NAMES.items()
     )
@@ -37,7 +41,7 @@ def is_secure(sock: Any) -> bool:
 
 def holds_unread(sock: Any) -> bool:
     """Whether `sock` is a secure socket that holds received data, of which no kernel tells."""
-    kind: Any = type(sock)
+    kind = _class_of(sock)
     pending = vars(kind).get("fastcore_pending")
     if pending is not None:
         return bool(pending(sock) > 0)

@@ -14,7 +14,7 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Coroutine, Iterator, MutableMapping
+from collections.abc import Coroutine, Generator, MutableMapping
 from functools import partial
 from math import inf
 from types import TracebackType
@@ -348,7 +348,7 @@ async def connected(channel: Any) -> None:
 
 
 @contextlib.contextmanager
-def _noting_errors(channel: Any) -> Iterator[list[BaseException | None]]:
+def _noting_errors(channel: Any) -> Generator[list[BaseException | None], None, None]:
     """Note what the channel's handle_error() is called for."""
     errors: list[BaseException | None] = []
     original = channel.handle_error
@@ -370,15 +370,17 @@ class _Replaced:
     def __init__(self, channel: Any, methods: dict[str, Any]) -> None:
         self._channel = channel
         self._methods = methods
-        self._before = {name: vars(channel)[name] for name in methods if name in vars(channel)}
+        own: dict[str, Any] = vars(channel)
+        self._before: dict[str, Any] = {name: own[name] for name in methods if name in own}
         for name, method in methods.items():
             setattr(channel, name, method)
 
     def put_back(self) -> None:
         """Take away those that are still there; doing so again does nothing."""
         methods, self._methods = self._methods, {}
+        own: dict[str, Any] = vars(self._channel)
         for name, method in methods.items():
-            if vars(self._channel).get(name) is not method:
+            if own.get(name) is not method:
                 continue  # somebody has put another one in its place
             if name in self._before:
                 setattr(self._channel, name, self._before[name])
