@@ -14,6 +14,7 @@ from typing import Any
 
 from . import _fifo, asyncore
 from ._engine import Burst, Rest, held_back, push_short, send as _send
+from ._secure import is_wait
 
 # What `from asynchat import *` brings: what it ever brought.
 __all__ = ["async_chat", "asyncore", "deque", "find_prefix_at_end", "simple_producer"]
@@ -113,8 +114,9 @@ class async_chat(asyncore.dispatcher):
             received: Any = self.recv(self.ac_in_buffer_size)
         except BlockingIOError:
             return
-        except OSError:
-            self.handle_error()
+        except OSError as error:
+            if not is_wait(error):
+                self.handle_error()
             return
         if type(received) is not bytes:
             received = _encoded(self, received)
@@ -243,8 +245,9 @@ class async_chat(asyncore.dispatcher):
                     continue
             try:
                 sent = self.send(data)
-            except OSError:
-                self.handle_error()
+            except OSError as error:
+                if not is_wait(error):
+                    self.handle_error()
                 return
             if sent and fifo and fifo[0] is first:
                 if sent < len(data) or size < len(first):

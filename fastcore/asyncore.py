@@ -38,6 +38,7 @@ from . import loop as _loop
 from ._codes import DISCONNECTED as _DISCONNECTED, EXHAUSTED as _EXHAUSTED
 from ._engine import held_back as _held_back, recv as _recv, send as _send
 from ._originals import is_original
+from ._secure import is_wait as _is_wait
 from .loop import ExitNow
 
 if TYPE_CHECKING:
@@ -670,8 +671,13 @@ class dispatcher:
             self.handle_expt()
 
     def handle_error(self) -> None:
-        """Log the exception that is being handled, and close."""
+        """Log the exception that is being handled, and close.
+
+        Not where it says that a secure socket has to wait for the kernel.
+        """
         _where, kind, value, trace = compact_traceback()
+        if _is_wait(value):
+            return
         try:
             name = repr(self)
         except:

@@ -19,7 +19,7 @@ import pytest
 from support import SIGNAL
 
 ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
-OPT_IN = ("deadlines", "flow", "limits", "draining", "logs")
+OPT_IN = ("tls", "deadlines", "flow", "limits", "draining", "logs")
 _packages: dict[str, SimpleNamespace] = {}
 
 
@@ -74,7 +74,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """One engine with one poller: `.asyncore`, `.asynchat`, `.Loop`, `.loop`, `.package`.
+    """One engine with one poller: `.asyncore`, `.asynchat`, `.Loop`, `.loop`, `.tls`, `.package`.
 
     Checks that the test has left neither channels in the default map nor descriptors.
     """

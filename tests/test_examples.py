@@ -13,7 +13,9 @@ import http.server
 import os
 import re
 import shutil
+import smtplib
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -26,6 +28,7 @@ import fastcore
 
 ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+CERTIFICATE = Path(__file__).with_name("localhost.pem")  # self-signed, with its key
 TIMEOUT = 30
 
 
@@ -396,6 +399,22 @@ def resident(process: int) -> int:
     except OSError:
         return 0
     return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_mail_sink(engine: str, encrypted: bool) -> None:
+    with serving(engine, command("mail_sink.py", str(CERTIFICATE))) as (process, port):
+        with smtplib.SMTP("127.0.0.1", port, timeout=TIMEOUT) as client:
+            if encrypted:
+                client._host = "localhost"  # type: ignore[attr-defined] # as in the certificate
+                client.starttls(context=ssl.create_default_context(cafile=CERTIFICATE))
+            for _ in range(2):
+                client.sendmail("a@localhost", ["b@localhost", "c@localhost"], "x" * 100_000)
+        process.terminate()
+        output, complaints = process.communicate(timeout=TIMEOUT)
+    expected = f"from <a@localhost> to 2: 100000 bytes{', encrypted' if encrypted else ''}\n"
+    assert output == expected * 2
+    assert complaints == ""
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

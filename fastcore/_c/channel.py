@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .._secure import look_for_unread
 from .push import held_back as held_back, push_short as push_short
-from .sockets import GONE, receive, transmit
+from .sockets import GONE, receive, receive_by_object, transmit
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -20,8 +21,14 @@ def recv(self: Any, buffer_size: int) -> bytes:
 
     Raises BlockingIOError where nothing is there, and OSError for what is not a disconnect.
     """
-    data: bytes = receive(self.socket, buffer_size)
+    sock = self.socket
+    data = receive(sock, buffer_size)
     if not data:
+        if data is None:
+            data = receive_by_object(sock, buffer_size)
+            if data:
+                look_for_unread(self, sock)
+                return data
         self.handle_close()
         return b""
     return data

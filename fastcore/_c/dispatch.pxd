@@ -26,6 +26,9 @@ cdef class Dispatch:
     cdef tuple _passed_through
     cdef object _report
     cdef object _rest
+    cdef object _again
+    cdef dict _unread
+    cdef dict _secure
     cdef list _writers
     cdef list _fired
     cdef Registration _serving
@@ -55,6 +58,11 @@ cdef class Dispatch:
     cdef _serve(self, Registration registration, channel)
     cdef _tell_unmet_end(self, Registration registration, channel, unread)
     cdef bint _is_current(self, Registration registration, channel) except -1
+    cdef note_unread(self, key)
+    @cython.locals(registration=Registration)
+    cdef _look_into(self, list fired)
+    @cython.locals(registration=Registration, known=object)
+    cdef read_again(self, key)
     @cython.locals(registration=Registration)
     cdef begin_nested(self)
     cdef end_nested(self)

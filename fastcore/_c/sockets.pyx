@@ -24,6 +24,8 @@ from errno import (
     EWOULDBLOCK,
 )
 
+from .._secure import is_wait
+
 
 cdef extern from "poller.h" nogil:
     ctypedef int poller_fd
@@ -135,10 +137,13 @@ cdef bint _socket_fd_is_known = _find_socket_fd()
 def receive(sock, buffer_size):
     """Return at most `buffer_size` bytes from `sock`, or `b""` where the peer is gone.
 
-    Raises BlockingIOError where nothing is there, and OSError for what is not a disconnect.
+    None: the socket is not a plain one, and nothing was done.  Raises BlockingIOError where nothing
+    is there, and OSError for what is not a disconnect.
     """
     cdef Py_ssize_t got
-    if type(buffer_size) is int and _is_plain(sock) and 0 < <Py_ssize_t> buffer_size <= SOCKETS_RECEIVED:
+    if not _is_plain(sock):
+        return None
+    if type(buffer_size) is int and 0 < <Py_ssize_t> buffer_size <= SOCKETS_RECEIVED:
         got = platform_recv(socket_descriptor(<PyObject *> sock), sockets_received, buffer_size)
         if got >= 0:
             return PyBytes_FromStringAndSize(sockets_received, got)
@@ -146,6 +151,18 @@ def receive(sock, buffer_size):
             if errno in _disconnected:
                 return b""
             PyErr_SetFromErrno(OSError)
+    return _receive_by_object(sock, buffer_size)
+
+
+@cython.binding(False)
+@cython.embedsignature(True)  # for stubtest, since there is no binding
+@cython.embedsignature.format("clinic")
+def receive_by_object(sock, buffer_size):
+    """Do so by the object's own method."""
+    return _receive_by_object(sock, buffer_size)
+
+
+cdef object _receive_by_object(sock, buffer_size):
     try:
         return sock.recv(buffer_size)
     except OSError as error:
@@ -167,8 +184,12 @@ def transmit(sock, data):
         return sent
     try:
         return sock.send(data)
-    except OSError as error:
-        if error.errno == _wouldblock:
+    except Exception as error:
+        if not isinstance(error, OSError):
+            if is_wait(error):
+                return 0
+            raise
+        if error.errno == _wouldblock or is_wait(error):
             return 0
         if error.errno not in _disconnected:
             raise

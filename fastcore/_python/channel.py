@@ -6,11 +6,13 @@ loop.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from errno import EWOULDBLOCK
 from typing import TYPE_CHECKING, Any
 
 from .._codes import DISCONNECTED
+from .._secure import is_wait, look_for_unread
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -33,13 +35,17 @@ push_short: Callable[[Any, Any, Callable[[Any], bool], Any], bool | None] | None
 held_back: dict[int, Held] = {}
 
 
+_SOCKET = socket.socket
+
+
 def recv(self: Any, buffer_size: int) -> bytes:
     """Read at most `buffer_size` bytes; `b""` after the end, when handle_close() has run.
 
     Raises BlockingIOError where nothing is there, and OSError for what is not a disconnect.
     """
+    sock = self.socket
     try:
-        data: bytes = self.socket.recv(buffer_size)
+        data: bytes = sock.recv(buffer_size)
     except OSError as error:
         if error.errno not in DISCONNECTED:
             raise
@@ -47,6 +53,8 @@ def recv(self: Any, buffer_size: int) -> bytes:
     if not data:
         self.handle_close()
         return b""
+    if type(sock) is not _SOCKET:
+        look_for_unread(self, sock)
     return data
 
 
@@ -60,8 +68,12 @@ def send(self: Any, data: ReadableBuffer) -> int:
     try:
         sent: int = self.socket.send(data)
         return sent
-    except OSError as error:
-        if error.errno == EWOULDBLOCK:
+    except Exception as error:
+        if not isinstance(error, OSError):
+            if is_wait(error):
+                return 0
+            raise
+        if error.errno == EWOULDBLOCK or is_wait(error):
             return 0
         if error.errno not in DISCONNECTED:
             raise

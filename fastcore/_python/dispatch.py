@@ -36,6 +36,7 @@ from .._codes import (
     WRITE,
 )
 from .._descriptors import count_unread
+from .._secure import holds_unread, is_secure, is_wait
 from .inbox import Report
 from .interest import Interest, Registration
 from .kernel import Kernel, identity, monotonic
@@ -84,6 +85,7 @@ class Dispatch:
         passed_through: tuple[type[BaseException], ...],
         report: Report,
         rest: Callable[[Registration], None],
+        again: Callable[[Any], None],
     ) -> None:
         self.mode: Mode = Mode()
         self._interest = interest
@@ -91,6 +93,9 @@ class Dispatch:
         self._passed_through = passed_through
         self._report = report
         self._rest = rest  # lets a paused one take part again, a moment later
+        self._again = again  # calls read_again() in the next turn
+        self._unread: dict[Any, int] = {}  # key and identity of those whose socket holds data
+        self._secure: dict[Any, int] = {}  # of those whose socket may hold some
         self._writers: list[Registration] = []  # they came to want to write
         self._fired: list[Any] = []  # what is being delivered
         self._serving: Registration | None = None  # whose handler runs
@@ -159,6 +164,8 @@ class Dispatch:
 
     def _tell_kernel(self, registration: Registration, channel: Any) -> None:
         """Tell the kernel what the channel wants, and the channel if it may not have that."""
+        if not registration.registered and is_secure(find_socket(channel)):
+            self._secure[registration.key] = registration.identity
         try:
             self._interest.tell(registration)
         except OSError as error:
@@ -166,6 +173,8 @@ class Dispatch:
                 tell_closed(channel, self)
             elif not self._tell_refused(registration, channel, error):
                 raise
+        if self._unread and registration.want & READ and registration.key in self._unread:
+            self._again(registration.key)  # it did not want to read, and now it does
 
     def _tell_refused(self, registration: Registration, channel: Any, error: OSError) -> bool:
         """Tell the channel, while that is active, that the kernel does not watch it, or not yet."""
@@ -237,6 +246,8 @@ class Dispatch:
                     self._serve(registration, channel)
         finally:
             self._fired, self._serving = outer_fired, outer_serving
+        if self._secure:
+            self._look_into(fired)
 
     def _serve(self, registration: Registration, channel: Any) -> None:
         """Call the handlers of one channel: read, write, urgent data, end."""
@@ -269,6 +280,8 @@ class Dispatch:
         `unread` is how many bytes there were before they were called.
         """
         reads_on = registration.want & READ and 0 < count_unread(registration.fd) < unread
+        if holds_unread(find_socket(channel)):
+            return
         if not reads_on and self._kernel.readiness(registration.fd) & ENDED:
             tell_closed(channel, self)
 
@@ -278,6 +291,51 @@ class Dispatch:
             registration.identity == identity(channel)
             and self._interest.look_up(registration.key) is channel
         )
+
+    # -- data that a socket object holds -------------------------------------------------------
+
+    def note_unread(self, key: Any) -> None:
+        """Have who stands in the map read in the next turn: no kernel tells of what it holds."""
+        channel = self._interest.look_up(key)
+        if self._unread.get(key) != identity(channel):
+            self._unread[key] = identity(channel)
+            self._again(key)
+
+    def _look_into(self, fired: list[Any]) -> None:
+        """Note those whose secure socket holds data, however their handler has read it."""
+        for registration in fired:
+            known = self._secure.get(registration.key)
+            if known is None:
+                continue
+            channel = self._interest.look_up(registration.key)
+            if known != identity(channel):
+                del self._secure[registration.key]
+            elif holds_unread(find_socket(channel)):
+                self.note_unread(registration.key)
+
+    def read_again(self, key: Any) -> None:
+        """Tell such a channel that it can be read, again and again while it leaves something.
+
+        While it does not want to read it stays noted, until it does: see _tell_kernel().
+        """
+        known = self._unread.get(key)
+        registration = self._interest.registrations.get(key)
+        channel = self._interest.look_up(key)
+        if (
+            registration is None
+            or known != identity(channel)
+            or registration.identity != known
+            or not ((sock := find_socket(channel)) is None or holds_unread(sock))
+        ):
+            self._unread.pop(key, None)
+        elif registration.want & READ:
+            del self._unread[key]
+            registration.fired = READ
+            self.deliver([registration])
+            if self._is_current(registration, channel) and holds_unread(find_socket(channel)):
+                self.note_unread(key)
+
+    # -- nested loops --------------------------------------------------------------------------
 
     def begin_nested(self) -> None:
         """Take back what the turn around a nested loop has to deliver: that one delivers it."""
@@ -345,6 +403,8 @@ class Dispatch:
         self._failures += 1
         if isinstance(error, self._passed_through):
             return False
+        if is_wait(error):
+            return True  # nothing now, and nothing wrong
         closes = False
         if isinstance(error, OSError):
             serving = self._serving

@@ -69,7 +69,7 @@ class Engine:
         self._kernel = kernel
         self._guard = guard
         self._interest = interest
-        self._dispatch = Dispatch(interest, kernel, passed_through, report, _rest_of(self))
+        self._dispatch = Dispatch(interest, kernel, passed_through, report, *_hooks(self))
         self._timers = Timers(guard, idle)
         self._passed_through = passed_through
         self._report = report
@@ -300,6 +300,16 @@ class Engine:
     def _rest(self, registration: Registration) -> None:
         self.call_later(REST, self._resume, (registration,))
 
+    def read_again(self, key: Any) -> None:
+        """Have what stands in the map read in the next turn: its socket holds data already."""
+        self._guard.do(self._note_unread, key)
+
+    def _note_unread(self, key: Any) -> None:
+        self._dispatch.note_unread(key)
+
+    def _read_again(self, key: Any) -> None:
+        self._dispatch.read_again(key)
+
     def is_readable(self, fd: int) -> bool:
         """Whether `fd` can be read just now."""
         return bool(self._kernel.readiness(fd) & READ)
@@ -498,8 +508,11 @@ class Engine:
         self._guard.take_if_free()
 
 
-def _rest_of(engine: Engine) -> Callable[[Registration], None]:
-    """Return what lets a channel take part again after a rest; it does not hold the engine."""
+def _hooks(engine: Engine) -> tuple[Callable[[Registration], None], Callable[[Any], None]]:
+    """Return what lets a channel take part again after a rest, and what has one read again.
+
+    They do not hold the engine.
+    """
     reference = weakref.ref(engine)
 
     def rest(registration: Registration) -> None:
@@ -507,7 +520,12 @@ def _rest_of(engine: Engine) -> Callable[[Registration], None]:
         if known is not None:
             known._rest(registration)
 
-    return rest
+    def again(key: Any) -> None:
+        known = reference()
+        if known is not None and not known.closed:
+            known.call_soon(known._read_again, (key,))
+
+    return rest, again
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

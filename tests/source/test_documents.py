@@ -24,10 +24,10 @@ NOT_OURS = re.compile(r"^(\.venv.*|\.git|\..*_cache|build|dist|.*\.egg-info|__py
 
 # Who may import whom: each only those that come after it.
 ORDER = """deadlines flow limits draining logs _mixins
-    asynchat _default asyncore loop _engine
+    tls _tls_socket _tls_errors asynchat _default asyncore loop _engine
     engine dispatch timers heap interest sweeps table inbox
     channel push sockets lines kernel pollers
-    _wakeup _descriptors _calls _codes _originals _fifo""".split()
+    _wakeup _descriptors _calls _secure _codes _originals _fifo""".split()
 # And these are beside the loop: the ways in.
 BESIDE = {"__init__", "__main__", "_environment", "_finder", "_run", "_shim", "_version"}
 
