@@ -21,7 +21,7 @@ PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
 WORKFLOWS = .github/workflows/*.yml
 # What stubtest compares with what was built: the extensions with a stub, and the layers above.
 TYPED_MODULES = $(addprefix fastcore._c.,$(notdir $(basename $(wildcard fastcore/_c/*.pyi)))) \
-	$(addprefix fastcore.,_engine loop asyncore asynchat)
+	$(addprefix fastcore.,_engine loop asyncore asynchat aio)
 # -I keeps the source folder out of sys.path: the installed package is tested.
 PYTEST = cd tests && $(abspath $(1))/bin/python -I -m pytest -c ../pyproject.toml $(PYTEST_ARGS) .
 

@@ -29,7 +29,7 @@ def is_wait(error: BaseException) -> bool:
 
 def is_secure(sock: Any) -> bool:
     """Whether `sock` is one that may hold received data itself."""
-    kind = type(sock)
+    kind: Any = type(sock)
     return "fastcore_pending" in vars(kind) or any(
         issubclass(kind, _classes(module, (name,))) for module, (name, _) in _NAMES.items()
     )
@@ -37,11 +37,12 @@ def is_secure(sock: Any) -> bool:
 
 def holds_unread(sock: Any) -> bool:
     """Whether `sock` is a secure socket that holds received data, of which no kernel tells."""
-    pending = vars(type(sock)).get("fastcore_pending")
+    kind: Any = type(sock)
+    pending = vars(kind).get("fastcore_pending")
     if pending is not None:
         return bool(pending(sock) > 0)
     for module, (name, _) in _NAMES.items():
-        if issubclass(type(sock), _classes(module, (name,))):
+        if issubclass(kind, _classes(module, (name,))):
             try:
                 return bool(sock.pending() > 0)
             except Exception:  # it is closed, or was unwrapped

@@ -122,7 +122,8 @@ class TLSSocket:
         """Give the kernel what waits for it; return whether it took all."""
         while True:
             if not self._leaving:
-                self._leaving = (self._before and self._next_before()) or self._outgoing.read()
+                clear = self._next_before() if self._before else b""
+                self._leaving = clear or self._outgoing.read()
                 if not self._leaving:
                     return True
             try:
@@ -149,7 +150,7 @@ class TLSSocket:
             first = self._before[0]
             if isinstance(first, (bytes, bytearray, memoryview)):
                 self._before.popleft()
-                data = bytes(first)
+                data = bytes(first)  # pyright: ignore
             else:
                 data = bytes(first.more())
                 if not data:

@@ -27,6 +27,7 @@ _log = logging.getLogger("fastcore")
 # How a loop is driven.
 _RUN_UNTIL_IDLE = Mode(until_idle=True, contained=True)
 _RUN_UNTIL_STOPPED = Mode(contained=True)
+HOSTED = Mode(contained=True, hosted=True)  # by another loop
 # By asyncore.loop(), without and with use_poll.
 ASYNCORE = Mode(until_empty=True)
 ASYNCORE_BY_POLL = Mode(until_empty=True, disconnect_closes=True)
@@ -84,6 +85,7 @@ class Loop:
         self._engine = Engine(map, poller, strict, self.passed_through, *_hooks(self))
         self._map = map
         self._signals: dict[int, Any] = {}
+        self._attachment: Any = None  # what has another loop serve this one; see aio.py
         self._counts: dict[str, int] = {}  # of what mix-ins have done
         with _making:
             _replace(_loops.get(id(map)), map)
@@ -242,8 +244,11 @@ class Loop:
     def fileno(self) -> int:
         """Return the descriptor that is readable when the kernel has events for the loop.
 
-        Ask again after every turn: after a fork, or when a closed file goes on firing, the loop
-        starts a new kernel set.  Raises ValueError on pollers that have none (poll and select).
+        For a loop that serves this one, as fastcore.aio has asyncio's do.  It says nothing of
+        timers (see next_deadline()), nor of what was asked for outside of a turn, which has to be
+        followed by one.  Ask again after every turn: after a fork, or when a closed file goes on
+        firing, the loop starts a new kernel set.  Raises ValueError on pollers that have none (poll
+        and select).
         """
         return self._engine.fileno()
 
@@ -264,6 +269,8 @@ class Loop:
         The channels of the map stay open (see `asyncore.close_all`).  Raises RuntimeError while
         the loop runs; closing again does nothing.
         """
+        if self._attachment is not None and not self.running:
+            self._attachment.close()
         self._engine.close()
         for number in list(self._signals):
             self.remove_signal_handler(number)
@@ -311,6 +318,8 @@ class Loop:
     def _detach(self, fd: int) -> None:
         """Note that `map[fd]` is gone; before its descriptor is closed."""
         self._engine.detach(fd)
+        if self._attachment is not None:
+            self._attachment._note_gone(fd)
         if not self._map:
             self._release_if_idle()
 
@@ -376,7 +385,7 @@ def _replace(known: Loop | None, map: Any) -> None:
     """Make room for a loop that was asked for by name, where the old one has nothing to do."""
     if known is None:
         return
-    if known.running or known._engine.has_pending():
+    if known.running or known._attachment is not None or known._engine.has_pending():
         raise ValueError("this map has a loop already: fastcore.get_loop(map) returns it")
     known.close()
 

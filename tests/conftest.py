@@ -19,7 +19,7 @@ import pytest
 from support import SIGNAL
 
 ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
-OPT_IN = ("tls", "deadlines", "flow", "limits", "draining", "logs")
+OPT_IN = ("aio", "deadlines", "flow", "limits", "draining", "logs", "tls")
 _packages: dict[str, SimpleNamespace] = {}
 
 

@@ -307,6 +307,68 @@ def test_line_server(engine: str) -> None:
         assert (process.returncode, output, complaints) == (0, "", "")
 
 
+def need_a_host() -> None:
+    """What an asyncio loop can wait for, it can serve."""
+    if fastcore.pollers()[0] not in ("epoll", "kqueue"):
+        pytest.skip("no poller here has a descriptor to wait for")
+
+
+def test_beside_asyncio(engine: str) -> None:
+    need_a_host()
+    with serving(engine, command("beside_asyncio.py")) as (process, port):
+        assert process.stdout is not None
+        second = re.fullmatch(r"website on \S+ port (\d+)\n", process.stdout.readline())
+        assert second is not None
+
+        def get(path: str) -> bytes:
+            with connect(int(second[1])) as client:
+                client.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+                return receive_all(client, 1 << 20).partition(b"\r\n\r\n")[2]
+
+        with connect(port) as one, connect(port) as other:
+            one.sendall(b"hello\nhal")
+            assert receive_all(one, 6) == receive_all(other, 6) == b"hello\n"
+            assert get("/") == b"2 clients, 1 lines\n"
+            assert get("/say?from+outside") == b"2 clients, 2 lines\n"
+            assert receive_all(other, 13) == b"from outside\n"
+            one.sendall(b"f\n")
+            assert receive_all(other, 5) == b"half\n"
+        assert process.poll() is None
+
+
+def test_awaiting_handler(engine: str) -> None:
+    need_a_host()
+    with serving(engine, command("awaiting_handler.py", "--delay", "0.01")) as (process, port):
+        with connect(port) as one, connect(port) as other:
+            names = [b"Ada", b"Grace", b"Barbara"]
+            one.sendall(b"\n".join(names) + b"\n")
+            other.sendall(b"Edsger\n")
+            answers = b"".join(b"%s has %d letters\n" % (name, len(name)) for name in names)
+            assert receive_all(other, 21) == b"Edsger has 6 letters\n"
+            assert receive_all(one, len(answers)) == answers
+            one.sendall(b"\n")
+            assert receive_all(one, 100) == b"error\n"
+            other.sendall(b"Ada\n")
+            assert receive_all(other, 18) == b"Ada has 3 letters\n"
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_mail_sink(engine: str, encrypted: bool) -> None:
+    with serving(engine, command("mail_sink.py", str(CERTIFICATE))) as (process, port):
+        with smtplib.SMTP("127.0.0.1", port, timeout=TIMEOUT) as client:
+            if encrypted:
+                client._host = "localhost"  # type: ignore[attr-defined] # as in the certificate
+                client.starttls(context=ssl.create_default_context(cafile=CERTIFICATE))
+            for _ in range(2):
+                client.sendmail("a@localhost", ["b@localhost", "c@localhost"], "x" * 100_000)
+        process.terminate()
+        output, complaints = process.communicate(timeout=TIMEOUT)
+    expected = f"from <a@localhost> to 2: 100000 bytes{', encrypted' if encrypted else ''}\n"
+    assert output == expected * 2
+    assert complaints == ""
+
+
 needs_sigterm = pytest.mark.skipif(os.name == "nt", reason="there SIGTERM ends a process at once")
 
 
@@ -399,22 +461,6 @@ def resident(process: int) -> int:
     except OSError:
         return 0
     return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.parametrize("encrypted", [False, True])
-def test_mail_sink(engine: str, encrypted: bool) -> None:
-    with serving(engine, command("mail_sink.py", str(CERTIFICATE))) as (process, port):
-        with smtplib.SMTP("127.0.0.1", port, timeout=TIMEOUT) as client:
-            if encrypted:
-                client._host = "localhost"  # type: ignore[attr-defined] # as in the certificate
-                client.starttls(context=ssl.create_default_context(cafile=CERTIFICATE))
-            for _ in range(2):
-                client.sendmail("a@localhost", ["b@localhost", "c@localhost"], "x" * 100_000)
-        process.terminate()
-        output, complaints = process.communicate(timeout=TIMEOUT)
-    expected = f"from <a@localhost> to 2: 100000 bytes{', encrypted' if encrypted else ''}\n"
-    assert output == expected * 2
-    assert complaints == ""
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

@@ -16,6 +16,7 @@ cdef class Mode:
     cdef readonly bint until_idle
     cdef readonly bint contained
     cdef readonly bint disconnect_closes
+    cdef readonly bint hosted
 
 
 @cython.final
@@ -34,6 +35,7 @@ cdef class Dispatch:
     cdef Registration _serving
     cdef long long looks
     cdef double _look_due
+    cdef double look_missed
     cdef long long _failures
 
     cdef bint settle(self) except -1

@@ -40,12 +40,13 @@ cdef class Engine:
     @cython.locals(guard=Guard, patience=double, entered=bint)
     cdef _drive_when_free(self, Mode mode, double timeout, double count, bint nested)
     @cython.locals(
-        outer_mode=Mode, outer_stops=bint, dispatch=Dispatch, counted=bint, turns=cython.longlong
+        outer_mode=Mode, outer_stops=bint, dispatch=Dispatch, counted=bint, hosted=bint,
+        turns=cython.longlong
     )
     cdef _drive(self, Mode mode, double timeout, double count, bint nested)
     cdef _end_drive(self, Mode outer_mode, bint outer_stops, bint nested)
     @cython.locals(dispatch=Dispatch, timers=Timers, acted=bint, waited=double, fired=list)
-    cdef bint _turn(self, double timeout, bint counted) except -1
+    cdef bint _turn(self, double timeout, bint counted, bint hosted) except -1
     cdef bint _sleeps(self, double waited) except -1
     @cython.locals(mode=Mode)
     cdef bint _is_done(self) except -1
@@ -75,4 +76,8 @@ cdef class Engine:
 
     cpdef bint has_pending(self) except -1
     cpdef next_deadline(self)
+    cpdef set_host(self, tell)
+    cpdef tuple serve(self, Mode mode)
+    cdef double _due_for_host(self) except? -1
+    cpdef ask_all(self)
     cdef bint _is_idle(self) except -1

@@ -12,6 +12,8 @@ cdef class Guard:
     cdef object inbox
     cdef tuple passed_through
     cdef object report
+    cdef object host
+    cdef bint told
     cdef Kernel _kernel
     cdef object _door
 
@@ -24,4 +26,5 @@ cdef class Guard:
     cdef take_if_free(self)
     cdef take(self)
     cdef tell_driver(self)
+    cdef tell_host(self)
     cdef after_fork(self)

@@ -21,6 +21,7 @@ cdef class Watched:
 cdef class Kernel:
     cdef readonly bint woken
     cdef readonly long long changes
+    cdef readonly long long sets
     cdef object __weakref__
     cdef const void *_kind
     cdef void *_poller

@@ -518,6 +518,7 @@ cdef class Kernel:
             kind.close(made)
             raise
         self._poller = made
+        self.sets += 1
         return 0
 
     cdef int _open_wakeup(self) except -1:

@@ -10,6 +10,7 @@ import _socket
 import socket
 from collections.abc import Callable
 from errno import EBADF
+from math import inf
 from typing import Any
 
 from .._calls import (
@@ -56,10 +57,11 @@ class Mode:
     `until_empty`: it ends when the map is empty; `until_idle`: when there is no timer, callback or
     signal handler either.  `contained`: what predicates and error handlers raise stays in the loop,
     where it is reported.  `disconnect_closes`: a lost connection is handle_close()'s business, not
-    handle_error()'s.
+    handle_error()'s.  `hosted`: a turn at a time, without a wait, by a loop that waits in its own
+    way.
     """
 
-    __slots__ = ("contained", "disconnect_closes", "until_empty", "until_idle")
+    __slots__ = ("contained", "disconnect_closes", "hosted", "until_empty", "until_idle")
 
     def __init__(
         self,
@@ -68,11 +70,13 @@ class Mode:
         until_idle: bool = False,
         contained: bool = False,
         disconnect_closes: bool = False,
+        hosted: bool = False,
     ) -> None:
         self.until_empty: bool = until_empty
         self.until_idle: bool = until_idle
         self.contained: bool = contained
         self.disconnect_closes: bool = disconnect_closes
+        self.hosted: bool = hosted
 
 
 class Dispatch:
@@ -101,6 +105,7 @@ class Dispatch:
         self._serving: Registration | None = None  # whose handler runs
         self.looks = 0  # for what others have closed
         self._look_due = 0.0
+        self.look_missed: float = inf  # when one is due that was asked for too early
         self._failures = 0  # how many exceptions channels were told of
 
     # -- questions, and writes at once ---------------------------------------------------------
@@ -358,7 +363,9 @@ class Dispatch:
         """
         start = monotonic()
         if start < self._look_due:
+            self.look_missed = self._look_due
             return
+        self.look_missed = inf
         self.looks += 1
         self._kernel.look_at_own()
         interest = self._interest

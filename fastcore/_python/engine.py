@@ -112,6 +112,7 @@ class Engine:
             drivers.pop(driver, None)
         if not drivers:
             self._stopping = False
+            self._guard.tell_host()
 
     def _drive_when_free(self, mode: Mode, timeout: float, count: float, nested: bool) -> None:
         guard = self._guard
@@ -139,7 +140,7 @@ class Engine:
             raise RuntimeError("the loop is closed")
         dispatch = self._dispatch
         outer_mode, outer_stops = dispatch.mode, self._stopping
-        counted = count < inf
+        counted, hosted = count < inf, mode.hosted
         turns = 0
         self._idle = 0.0  # whoever drives may have closed what he likes
         if self._interest.learning:
@@ -150,11 +151,14 @@ class Engine:
                 if nested:
                     self._stopping = False  # that is about the outer one
                     dispatch.begin_nested()
-                while turns < count and self._turn(timeout, turns == 0 or counted):
+                while turns < count and self._turn(timeout, turns == 0 or counted, hosted):
                     turns += 1
                     if self._stopping:
                         break
-                dispatch.settle()
+                if self.exposed:  # others wait now: for all that would be asked before a wait
+                    dispatch.ask_and_write(self._interest.next_to_ask())
+                else:
+                    dispatch.settle()
             finally:
                 self._end_drive(outer_mode, outer_stops, nested)
         finally:
@@ -166,26 +170,29 @@ class Engine:
             self._dispatch.end_nested()
             self._stopping = self._stopping or outer_stops
 
-    def _turn(self, timeout: float, counted: bool) -> bool:
+    def _turn(self, timeout: float, counted: bool, hosted: bool) -> bool:
         """Take one turn; return False where the mode says that there is nothing left to do.
 
         A handler that ran before the wait was this turn's work where turns are `counted`: then it
-        does not wait.
+        does not wait, nor where it is `hosted`.
         """
         dispatch, timers = self._dispatch, self._timers
         if self._guard.inbox:
             self._guard.take()
-        acted = dispatch.ask_and_write(self._interest.next_to_ask())
+        if hosted:  # the turn before has asked the others at its end
+            acted = dispatch.settle()
+        else:
+            acted = dispatch.ask_and_write(self._interest.next_to_ask())
         if not self.map and self._is_done():
             return False
         self._turns += 1
-        fired = self._wait(timeout, acted and counted)
+        fired = self._wait(timeout, hosted or (acted and counted))
         if fired:
             self._events += len(fired)
             self._idle = 0.0
             dispatch.deliver(fired)
         waited = 0.0 if acted else timeout
-        if self._turns % LOOK_EVERY == 0 or (not fired and not self._sleeps(waited)):
+        if self._turns % LOOK_EVERY == 0 or (not fired and (hosted or not self._sleeps(waited))):
             dispatch.look_for_closed()
         if timers.next_due < inf:
             timers.collect_due()
@@ -418,6 +425,47 @@ class Engine:
         else:
             answer.append(min(self._timers.first_due(), self._interest.sweeps.next_due()))
 
+    # -- a host: the loop of somebody else, which waits on fileno() ------------------------------
+
+    def set_host(self, tell: Callable[[], None] | None) -> None:
+        """Have `tell()` called, from any thread, once until the next serve(), to want a turn.
+
+        Raises RuntimeError within a handler of a loop that is no host's turn.
+        """
+        within = get_ident() in self._guard.drivers and not self._dispatch.mode.hosted
+        if tell is not None and within:
+            raise RuntimeError("a handler of this map's loop is running, and waits for its end")
+        self._guard.told = False
+        self._guard.host = tell
+        self.exposed = tell is not None
+
+    def serve(self, mode: Mode) -> tuple[int, float]:
+        """Take a turn for the host, without a wait; whatever it changes is not told.
+
+        Returns how many kernel sets were opened (another one is watched again, though its number
+        may be the old one), and the loop time at which the next turn is due by itself: -inf for at
+        once, inf for never.
+        """
+        self._guard.told = True
+        self.drive(mode, 0.0, 1)
+        self._guard.told = False
+        return self._kernel.sets, self._due_for_host()
+
+    def _due_for_host(self) -> float:
+        if self._guard.drivers:
+            return inf  # another thread: the host is told when it ends
+        answer: list[float] = []
+        if self._timers.ready or not self._guard.enter(0.0, self._note_deadline, answer):
+            return SOON
+        return SOON if self._interest.dirty else min(answer[0], self._dispatch.look_missed)
+
+    def ask_all(self) -> None:
+        """Note that any channel may answer otherwise by now."""
+        self._guard.do(self._hasten)
+
+    def _hasten(self) -> None:
+        self._interest.sweeps.hasten()
+
     def wakeup(self) -> None:
         """End a wait that blocks, or the next one; from any thread or signal handler."""
         self._kernel.wake()
@@ -462,6 +510,7 @@ class Engine:
             "events": self._events,
             "sweeps": self._interest.sweeps.count,
             "interest_changes": self._kernel.changes,
+            "kernel_sets": self._kernel.sets,
             "looks": self._dispatch.looks,
             "channels": len(self._interest.registrations),
             "timers": self._timers.count(),
@@ -506,6 +555,7 @@ class Engine:
         self._guard.after_fork()
         self._kernel.after_fork()
         self._guard.take_if_free()
+        self._guard.tell_host()
 
 
 def _hooks(engine: Engine) -> tuple[Callable[[Registration], None], Callable[[Any], None]]:

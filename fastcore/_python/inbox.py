@@ -29,7 +29,8 @@ class Guard:
 
     `owner` is the thread that is in (0: none), `drivers` are those that take turns, or wait at the
     door to do so, with the number of loops that each is in.  Exceptions of what was in the inbox go
-    to `report`, but for those of `passed_through`, which are raised.
+    to `report`, but for those of `passed_through`, which are raised.  Where something was wanted
+    while nobody takes turns, `host()` is called, once until `told` is taken back.
     """
 
     def __init__(
@@ -40,6 +41,8 @@ class Guard:
         self.inbox: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self.passed_through: tuple[type[BaseException], ...] = passed_through
         self.report: Report = report
+        self.host: Callable[[], None] | None = None
+        self.told: bool = False
         self._kernel = kernel
         self._door: Any = RLock()
 
@@ -126,18 +129,29 @@ class Guard:
         """Do `action(*args)`: now, or in the thread that is in the loop, where that is another."""
         if self.owner == get_ident():
             action(*args)
-        elif not self.enter(0.0, action, *args):
+        elif self.enter(0.0, action, *args):
+            self.tell_host()
+        else:
             self.inbox.append((action, args))
             self._kernel.wake()
             self.take_if_free()  # it may have just left
 
     def tell_driver(self) -> None:
-        """End the wait of another thread that is in the loop."""
-        if self.owner and self.owner != get_ident():
+        """End the wait of another thread that is in the loop, or tell the host that nobody is."""
+        if not self.owner:
+            self.tell_host()
+        elif self.owner != get_ident():
             self._kernel.wake()
+
+    def tell_host(self) -> None:
+        """Have the host take a turn, where there is one, and nobody takes turns."""
+        if self.host is not None and not (self.told or self.drivers):
+            self.told = True
+            self.host()
 
     def after_fork(self) -> None:
         """In a child: the other threads are not here, nor what they held."""
+        self.told = False
         held = self._door._is_owned()
         self._door = RLock()
         for one in list(self.drivers):

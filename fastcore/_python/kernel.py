@@ -74,6 +74,7 @@ class Kernel:
         if poller not in _pollers.kinds:
             raise ValueError(f"no poller {poller!r} here; there are: {', '.join(pollers())}")
         self.changes: int = 0  # how often the kernel's set was changed
+        self.sets: int = 0  # how many were opened
         self._kind = _pollers.kinds[poller]
         self._poller: _pollers.Poller | None = None
         self._wakeup: WakeUp | None = None  # while open
@@ -324,6 +325,7 @@ class Kernel:
             poller.close()
             raise
         self._poller = poller
+        self.sets += 1
 
     def _opened(self) -> _pollers.Poller:
         self.open()

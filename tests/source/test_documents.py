@@ -23,7 +23,7 @@ ROOTS = (SOURCE, PACKAGE, PACKAGE / "_python")
 NOT_OURS = re.compile(r"^(\.venv.*|\.git|\..*_cache|build|dist|.*\.egg-info|__pycache__)$")
 
 # Who may import whom: each only those that come after it.
-ORDER = """deadlines flow limits draining logs _mixins
+ORDER = """aio deadlines flow limits draining logs _mixins
     tls _tls_socket _tls_errors asynchat _default asyncore loop _engine
     engine dispatch timers heap interest sweeps table inbox
     channel push sockets lines kernel pollers

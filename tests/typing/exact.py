@@ -12,7 +12,7 @@ from typing import Any
 from typing_extensions import assert_type
 
 import fastcore
-from fastcore import asynchat, asyncore
+from fastcore import aio, asynchat, asyncore
 from fastcore.loop import Handle
 
 
@@ -39,6 +39,20 @@ def channels(channel: asyncore.dispatcher, chat: asynchat.async_chat) -> None:
     assert_type(chat.get_terminator(), bytes | int | None)
     assert_type(chat.ac_in_buffer, bytes)
     assert_type(chat.ac_max_line_size, int | None)
+
+
+async def beside_asyncio(channel: asyncore.dispatcher) -> None:
+    async def number() -> int:
+        return 1
+
+    with aio.attach() as attachment:
+        assert_type(attachment, aio.Attachment)
+        assert_type(attachment.attached, bool)
+        assert_type(await attachment.wait(), None)
+    assert_type(await aio.connected(channel), None)
+    assert_type(await aio.closed(channel), None)
+    assert_type([data async for data in aio.received(channel)], list[bytes])
+    assert_type(await aio.create_task(number(), channel=channel), int)
 
 
 def loops(loop: fastcore.Loop, f: Any) -> None:
