@@ -54,7 +54,7 @@ def test_an_idle_channel_is_closed(site: Site, kind: str, after: bool) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_who_receives_is_not_idle(site: Site, kind: str) -> None:
     ours, peer = site.pair()
-    channel = channel_class(site, kind, idle_timeout=4 * SHORT)(ours, site.map)
+    channel = channel_class(site, kind, idle_timeout=8 * SHORT)(ours, site.map)
     site.loop.call_every(SHORT, lambda: peer.send(b"x") if not channel_is_done() else None)
 
     def channel_is_done() -> bool:
@@ -69,7 +69,7 @@ def test_who_receives_is_not_idle(site: Site, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_who_sends_is_not_idle(site: Site, kind: str, after: bool) -> None:
     ours, peer = site.pair()
-    channel = channel_class(site, kind, after, idle_timeout=4 * SHORT)(ours, site.map)
+    channel = channel_class(site, kind, after, idle_timeout=8 * SHORT)(ours, site.map)
     sent: list[int] = []
 
     def send() -> None:
@@ -104,7 +104,7 @@ def test_a_peer_that_takes_nothing(site: Site, kind: str) -> None:
 
 def test_a_peer_that_takes_little_is_waited_for(site: Site) -> None:
     ours, peer = site.pair()
-    channel = channel_class(site, write_timeout=6 * SHORT)(ours, site.map)
+    channel = channel_class(site, write_timeout=12 * SHORT)(ours, site.map)
     channel.push(b"x" * 10_000_000)
     taken: list[int] = []
 
@@ -181,7 +181,7 @@ def test_a_deadline_of_the_programs_own(site: Site) -> None:
 
 def test_a_handshake_that_is_done_in_time(site: Site) -> None:
     ours, _ = site.pair()
-    channel = channel_class(site, handshake_timeout=SHORT, idle_timeout=4 * SHORT)(ours, site.map)
+    channel = channel_class(site, handshake_timeout=SHORT, idle_timeout=8 * SHORT)(ours, site.map)
     channel.start_deadline("handshake")
     channel.stop_deadline("handshake")
     site.run_until(lambda: not site.map)
