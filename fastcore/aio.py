@@ -367,10 +367,10 @@ def _noting_errors(channel: Any) -> Generator[list[BaseException | None], None, 
 class _Replaced:
     """Methods that an instance has of its own for a while."""
 
-    def __init__(self, channel: Any, methods: dict[str, Any]) -> None:
+    def __init__(self, channel: object, methods: dict[str, Any]) -> None:
         self._channel = channel
         self._methods = methods
-        own: dict[str, Any] = vars(channel)
+        own = vars(channel)
         self._before: dict[str, Any] = {name: own[name] for name in methods if name in own}
         for name, method in methods.items():
             setattr(channel, name, method)
@@ -378,7 +378,7 @@ class _Replaced:
     def put_back(self) -> None:
         """Take away those that are still there; doing so again does nothing."""
         methods, self._methods = self._methods, {}
-        own: dict[str, Any] = vars(self._channel)
+        own = vars(self._channel)
         for name, method in methods.items():
             if own.get(name) is not method:
                 continue  # somebody has put another one in its place
