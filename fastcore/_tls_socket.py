@@ -71,9 +71,9 @@ class TLSSocket:
         self._reset = False
         self._closed = False
         self._told = False  # recv() has told of the end
-        self.established = False
-        self.ended = False  # the peer has said that this is all, or something has failed
-        self.write_waits = False  # a write waits for the peer
+        self.established: bool = False
+        self.ended: bool = False  # the peer has said that this is all, or something has failed
+        self.write_waits: bool = False  # a write waits for the peer
         self.handshake_timeout: float | None = None  # seconds
         self.deadline: Any = None  # the timer of the handshake
         if received:

@@ -76,8 +76,10 @@ class Drain:
     """
 
     def __init__(self, map: MutableMapping[int, Any], busy: Callable[[Any], bool]) -> None:
-        self.finished = False
-        self.idle = self.done = self.cut = 0
+        self.finished: bool = False
+        self.idle: int = 0
+        self.done: int = 0
+        self.cut: int = 0
         self._map = map
         self._busy = busy
         self._waited_for: set[int] = set()  # the identities of those that were busy

@@ -181,7 +181,7 @@ class Relay:
     """Two channels that are joined; relay() makes it."""
 
     def __init__(self, a: Any, b: Any, limit: int) -> None:
-        self.closed = False
+        self.closed: bool = False
         self._limit = limit
         self._ends = _End(self, a), _End(self, b)
         self._ends[0].join(self._ends[1])
@@ -208,7 +208,7 @@ class _End:
     def __init__(self, owner: Relay, channel: Any) -> None:
         self._relay = owner
         self.channel = channel
-        self.ended = False  # its peer sends no more
+        self.ended: bool = False  # its peer sends no more
         self.told = False  # its peer was told that no more comes
         self._reads = False
         self._waiting = b""  # for a dispatcher, which keeps nothing by itself
