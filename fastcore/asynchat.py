@@ -131,17 +131,17 @@ class async_chat(asyncore.dispatcher):
                     data = self.ac_in_buffer
                     continue
                 line, end, left = data.partition(terminator)
-                if left:
+                if not end:
+                    if not _pass_on_part(self, data, terminator):
+                        return
+                elif left:
                     if not corked:
                         _cork(self, True)
                         corked = True
                     if len(left) > _BURST and ours and _can_rest(type(self)):
                         _pass_on_burst(self, data, terminator)
                     else:
-                        _pass_on_lines(self, data, terminator)
-                elif not end:
-                    if not _pass_on_part(self, data, terminator):
-                        return
+                        _pass_on_lines(self, data, terminator, line, left)
                 else:
                     if ours and self.ac_max_line_size is not None:
                         if not _collect(self, line, True):
@@ -315,23 +315,29 @@ def _pass_on_part(chat: Any, data: Any, terminator: Any) -> bool:
     return kept == 0
 
 
-def _pass_on_lines(chat: Any, data: Any, terminator: Any) -> None:
-    """Pass on the lines that something follows, until somebody sets what ends or follows them."""
+def _pass_on_lines(chat: Any, data: Any, terminator: Any, line: Any, left: Any) -> None:
+    """Pass on `line`, and what is whole of the lines `left`, until somebody sets something else."""
     limited = issubclass(type(chat), async_chat) and chat.ac_max_line_size is not None
-    line, end, left = data.partition(terminator)
-    while left:
+    end = terminator
+    while end:
         if limited:
             if not _collect(chat, line, True):
                 return
         elif line:
             chat.collect_incoming_data(line)
-        if chat.ac_in_buffer is not data:
-            chat.ac_in_buffer = chat.ac_in_buffer[len(line) + len(end) :]
-            chat.found_terminator()
-            return
+        if chat.ac_in_buffer is not data:  # somebody has set it
+            left = chat.ac_in_buffer[len(line) + len(end) :]
+            terminator = None  # no other line follows here
         chat.ac_in_buffer = data = left
+        if not left:
+            _cork(chat, False)
         chat.found_terminator()
-        if chat.ac_in_buffer is not data or chat.get_terminator() is not terminator:
+        if (
+            not left
+            or chat.ac_in_buffer is not data
+            or terminator is None
+            or chat.get_terminator() is not terminator
+        ):
             return
         line, end, left = data.partition(terminator)
 
