@@ -2,7 +2,7 @@
 
 `fast` is the package as one engine sees it, with its default poller set; a missing engine is an
 error, never a skip.  FASTCORE_TEST_ENGINES (default "c,python") names the engines to test;
-FASTCORE_TEST_POLLERS=best leaves out all pollers but each engine's default.
+FASTCORE_TEST_POLLERS=best leaves out all pollers but each engine's default, =others just that one.
 """
 
 from __future__ import annotations
@@ -61,9 +61,10 @@ def load_package(engine: str) -> SimpleNamespace:
 
 
 def tested_pollers(engine: str) -> tuple[str, ...]:
-    """The pollers to test an engine with: all of them, unless only the best is asked for."""
+    """The pollers to test an engine with: all of them, unless asked otherwise."""
     pollers: tuple[str, ...] = load_package(engine).package.pollers()
-    return pollers[:1] if os.environ.get("FASTCORE_TEST_POLLERS") == "best" else pollers
+    asked = os.environ.get("FASTCORE_TEST_POLLERS")
+    return pollers[:1] if asked == "best" else pollers[1:] if asked == "others" else pollers
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -10,6 +10,7 @@ import platform
 import socket
 import ssl
 import sys
+import sysconfig
 from typing import Any
 
 import pytest
@@ -18,8 +19,10 @@ from support import Site
 try:
     import trustme
 except ImportError:
-    # Only where its own needs have no wheels may it be missing: see pyproject.toml.
-    if platform.machine() in "x86_64 AMD64 arm64 aarch64".split() and sys.version_info < (3, 15):
+    # Only where its own needs cannot be had may it be missing: see pyproject.toml.
+    has_wheels = platform.machine() in "x86_64 AMD64 arm64 aarch64".split()
+    is_free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    if has_wheels and (3, 14 if is_free_threaded else 0) <= sys.version_info < (3, 15):
         raise
     pytest.skip("there is no trustme here", allow_module_level=True)
 
