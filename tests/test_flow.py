@@ -236,16 +236,22 @@ def test_a_relay_passes_on_both_ways_and_the_ends(site: Site, kinds: tuple[str, 
     site.run_until(lambda: not site.map)
 
 
+def received_to_the_end(site: Site, peer: socket.socket) -> bytes:
+    """What a peer that blocks receives, at most 100 bytes, while the loop runs."""
+    done: list[bytes] = []
+    reader = threading.Thread(target=lambda: done.append(receive_exactly(peer, 100)))
+    reader.start()
+    site.run_until(lambda: done)
+    reader.join(PATIENCE)
+    return done[0]
+
+
 @pytest.mark.parametrize("kinds", PAIRS)
 def test_one_half_goes_on_when_the_other_has_ended(site: Site, kinds: tuple[str, str]) -> None:
     left, right, *_ = relayed(site, kinds)
     left.sendall(b"question")
     left.shutdown(socket.SHUT_WR)
-    done: list[bytes] = []
-    end = threading.Thread(target=lambda: done.append(receive_exactly(right, 100)))
-    end.start()
-    site.run_until(lambda: done)
-    assert done == [b"question"]
+    assert received_to_the_end(site, right) == b"question"
     right.sendall(b"answer")
     right.close()
     site.run_until(lambda: not site.map)
@@ -326,11 +332,7 @@ def test_what_was_not_handled_is_passed_on(site: Site) -> None:
     accepted.settimeout(PATIENCE)
     peer.sendall(b" and late")
     peer.shutdown(socket.SHUT_WR)
-    done: list[bytes] = []
-    reader = threading.Thread(target=lambda: done.append(receive_exactly(accepted, 100)))
-    reader.start()
-    site.run_until(lambda: done)
-    assert done == [b"early and late"]
+    assert received_to_the_end(site, accepted) == b"early and late"
     accepted.sendall(b"answer")
     accepted.close()
     site.run_until(lambda: not site.map)

@@ -174,15 +174,19 @@ class Dispatch:
         try:
             self._interest.tell(registration)
         except OSError as error:
-            if error.errno == EBADF:
-                tell_closed(channel, self)
-            elif not self._tell_refused(registration, channel, error):
+            if not self._tell_refused(registration, channel, error):
                 raise
         if self._unread and registration.want & READ and registration.key in self._unread:
             self._again(registration.key)  # it did not want to read, and now it does
 
     def _tell_refused(self, registration: Registration, channel: Any, error: OSError) -> bool:
-        """Tell the channel, while that is active, that the kernel does not watch it, or not yet."""
+        """Tell the channel, while that is active, that the kernel does not watch it, or not yet.
+
+        Returns False where the error is to leave the loop.
+        """
+        if error.errno == EBADF:
+            tell_closed(channel, self)
+            return True
         if error.errno in SHORT_FOR_NOW:
             self._rest(registration)
         outer, self._serving = self._serving, None  # in a nested loop: that one has no part in it
@@ -394,9 +398,7 @@ class Dispatch:
         except OSError as error:
             registration.paused = True
             self._interest.mark(registration)
-            if error.errno == EBADF:
-                tell_closed(channel, self)
-            elif not self._tell_refused(registration, channel, error):
+            if not self._tell_refused(registration, channel, error):
                 raise
 
     # -- exceptions ----------------------------------------------------------------------------
