@@ -1,4 +1,4 @@
-"""The command line: `python -m fastcore info`, `run`, `enable` and `bench`.
+"""The command line: `python -m fastcore info`, `run`, `enable`, `doctor` and `bench`.
 
 It sets the switches before anything loads the engine, and leaves the work to
 other modules; how a program is run is in _run.py, the benchmarks are a project
@@ -86,6 +86,11 @@ def make_parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "bench",
         help="measure it beside everything one could use instead",
         add_help=False,  # `main` passes on whatever follows
+    )
+    commands.add_parser(
+        "doctor",
+        help="read programs, and say what becomes of them on fastcore",
+        add_help=False,  # as of `bench`
     )
     run.add_argument("-m", dest="module", action="store_true", help="the program is a module")
     return parser, run
@@ -213,6 +218,20 @@ def bench(argv: list[str], parser: argparse.ArgumentParser) -> int:
     return int(command.main(argv))
 
 
+def doctor(argv: list[str], parser: argparse.ArgumentParser) -> int:
+    """Hand over to the doctor, whose libraries are an extra."""
+    try:
+        command = import_module("fastcore._doctor.command")
+    except ModuleNotFoundError as error:
+        if (error.name or "fastcore").partition(".")[0] == "fastcore":
+            raise
+        parser.error(
+            f"the doctor needs {error.name}: python -m pip install 'fastcore-loop[doctor]', "
+            "or python -m pip install libcst rich"
+        )
+    return int(command.main(argv))
+
+
 def change_environment(command: str, parser: argparse.ArgumentParser) -> None:
     """Enable or disable the environment, or say how it is."""
     from fastcore import _environment
@@ -227,6 +246,8 @@ def main(argv: list[str]) -> None:
     parser, run_parser = make_parser()
     if argv[:1] == ["bench"]:
         sys.exit(bench(argv[1:], parser))
+    if argv[:1] == ["doctor"]:
+        sys.exit(doctor(argv[1:], parser))
     own, program = split_command_line(argv)
     options = parser.parse_args(own)
     if options.command in ENVIRONMENT:
