@@ -39,7 +39,7 @@ RUN_USAGE = """\
 python -m fastcore run [option ...] script.py [argument ...]
        python -m fastcore run [option ...] -m module [argument ...]"""
 # Options of `run` itself that are followed by a value.
-TAKES_VALUE = ("--engine", "--poller", "--interest")
+TAKES_VALUE = ("--engine", "--poller", "--interest", "--replace")
 
 
 def make_parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
@@ -80,6 +80,16 @@ def make_parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         help="adaptive, or strict: every channel is asked what it wants on every turn; sets "
         "FASTCORE_INTEREST for the program and its children",
     )
+    run.add_argument(
+        "--replace",
+        action="append",
+        default=[],
+        type=copy_and_original,
+        metavar="NAME=MODULE",
+        help="put fastcore's asyncore or asynchat in the place of a copy that a package brings: "
+        "waitress.wasyncore=asyncore; may be given more than once; sets FASTCORE_REPLACE for "
+        "children",
+    )
     for command, text in ENVIRONMENT.items():
         commands.add_parser(command, help=text, description=f"{text.capitalize()}.")
     commands.add_parser(
@@ -94,6 +104,14 @@ def make_parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     )
     run.add_argument("-m", dest="module", action="store_true", help="the program is a module")
     return parser, run
+
+
+def copy_and_original(text: str) -> tuple[str, str]:
+    """The two sides of NAME=MODULE."""
+    name, _, original = text.partition("=")
+    if original not in ("asyncore", "asynchat") or not all(map(str.isidentifier, name.split("."))):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form package.copy=asyncore")
+    return name, original
 
 
 def split_command_line(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -266,9 +284,9 @@ def main(argv: list[str]) -> None:
 
     target, *rest = program
     if options.module:
-        _run.run_module(target, rest)
+        _run.run_module(target, rest, dict(options.replace))
     else:
-        _run.run_script(target, rest)
+        _run.run_script(target, rest, dict(options.replace))
 
 
 if __name__ == "__main__":

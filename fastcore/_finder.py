@@ -3,6 +3,7 @@
 The children of `python -m fastcore run` have it from _children/sitecustomize.py, all processes of
 an environment from the file that `python -m fastcore enable` writes.  Each of their Pythons runs
 this, so nothing is imported before a program asks for it.  Must not know what the modules contain.
+Copies of the modules that are to be replaced are found by it, too.
 """
 
 from __future__ import annotations
@@ -17,15 +18,23 @@ if TYPE_CHECKING:
     from typing import Any
 
 NAMES = ("asyncore", "asynchat")
+# Copies that are to be replaced, for child processes: "package.copy=asyncore,other=asynchat".
+REPLACE = "FASTCORE_REPLACE"
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
 class Finder:
-    """Finds them before anything else does; stands in `sys.meta_path`."""
+    """Finds them before anything else does; stands in `sys.meta_path`.
+
+    `names` has the module, asyncore or asynchat, that is to be found under each name.
+    """
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Return the spec of a module under its old name, None for any other."""
-        if name not in NAMES:
+        if name not in self.names:
             return None
         from importlib.machinery import ModuleSpec
 
@@ -40,13 +49,37 @@ class Finder:
 
         if "fastcore" not in sys.modules:
             _load_package()
+        name = module.__name__
+        kind = self.names[name]
         # The import system returns what stands here when this is done.
-        sys.modules[module.__name__] = import_module("fastcore." + module.__name__)
+        if name in NAMES:
+            sys.modules[name] = import_module("fastcore." + name)
+        else:
+            sys.modules[name] = import_module("fastcore._copies").find(name, kind)
 
 
 def install() -> None:
-    """Have the old names found from now on."""
-    sys.meta_path.insert(0, Finder())
+    """Have the old names found from now on, and those that the environment says are copies."""
+    names = {name: name for name in NAMES}
+    for pair in os.environ.get(REPLACE, "").split(","):
+        name, _, kind = pair.partition("=")
+        if kind in NAMES:
+            names[name] = kind
+    sys.meta_path.insert(0, Finder(names))
+
+
+def replace(copies: dict[str, str], imported: list[str]) -> None:
+    """Have copies replaced from now on; those named second are imported and are so anew."""
+    from importlib import import_module
+
+    known = next((each for each in sys.meta_path if type(each) is Finder), None)
+    if known is None:
+        known = Finder({})
+        sys.meta_path.insert(0, known)
+    known.names.update(copies)
+    for name in imported:
+        del sys.modules[name]
+        import_module(name)  # which gives it to the package that it is in
 
 
 def _load_package() -> None:

@@ -13,10 +13,12 @@ import os
 import pkgutil
 import runpy
 import sys
+from collections.abc import Mapping
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from types import CodeType, ModuleType, TracebackType
 from typing import NoReturn
 
+from fastcore._finder import REPLACE
 from fastcore._shim import install
 
 # What is in there tells the interpreters that the program starts.
@@ -25,9 +27,9 @@ _CHILDREN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_children"
 _SAFE_PATH = bool(getattr(sys.flags, "safe_path", False) or sys.flags.isolated)
 
 
-def run_script(path: str, args: list[str]) -> None:
-    """Run a script, or a folder or archive with a __main__.py."""
-    _install()
+def run_script(path: str, args: list[str], replace: Mapping[str, str]) -> None:
+    """Run a script, or a folder or archive with a __main__.py; `replace` is that of install()."""
+    _install(replace)
     sys.argv[:] = [path, *args]
     full = os.path.abspath(path)
     if _is_container(full):
@@ -48,16 +50,18 @@ def run_script(path: str, args: list[str]) -> None:
         raise
 
 
-def run_module(name: str, args: list[str]) -> None:
-    """Run a module, or a package with a __main__.py, found on sys.path."""
-    _install()
+def run_module(name: str, args: list[str], replace: Mapping[str, str]) -> None:
+    """Run a module, or a package with a __main__.py, found on sys.path; as `run_script()`."""
+    _install(replace)
     sys.argv[:] = ["-m", *args]
     _run_module(name, alter_argv=True)
 
 
-def _install() -> None:
+def _install(replace: Mapping[str, str]) -> None:
     """Let the old names find fastcore's modules, here and in child processes of the same Python."""
-    install()
+    install(replace=replace)
+    if replace:
+        os.environ[REPLACE] = ",".join(f"{name}={kind}" for name, kind in replace.items())
     os.environ["FASTCORE_RUN"] = sys.implementation.cache_tag or ""
     path = os.environ.get("PYTHONPATH")
     if _CHILDREN not in (path or "").split(os.pathsep):

@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
         for path in options.paths:
             if not path.exists():
                 parser.error(f"no such file or folder: {path}")
-        paths = [each for path in options.paths for each in walk(path)]
+        paths = [each for path in options.paths for each in walk(path.absolute())]
         unit = Unit(paths)
         if options.fix:
             changes = rewrite.fix(unit)

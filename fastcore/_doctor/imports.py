@@ -65,6 +65,9 @@ def _of_old(source: Source, each: Imported, name: str, mixed: bool) -> Finding:
         what = f"{name} and fastcore.{name}: channels of one are not in the loop of the other"
         fix = "import the same one everywhere (--fix), or call fastcore.install() first"
         return source.finding(each.node, "two-asyncores", BREAKS, what, fix)
+    if fallback(source, each.node) is not None:
+        what = f"imports {name}, where another import has failed"
+        return source.finding(each.node, "import", RUNS, what)
     on = condition(source, each.node)
     what = f"imports {name}" + (f", depending on `{on}`" if on else "")
     return source.finding(each.node, "import", RUNS, what, RUN)

@@ -145,8 +145,11 @@ class _Rewriter(cst.CSTTransformer):
 
     def _is_left(self, node: cst.CSTNode, names: str) -> bool:
         """Whether that import is better left to somebody who knows what it is for; says so."""
-        if fallback(self._source, node) is not None:
-            self._say(node, False, f"import of {names} left: it is made where another has failed")
+        tried = fallback(self._source, node)
+        if tried is not None:
+            if "fastcore" not in self._source.module.code_for_node(tried.body):
+                why = "it is made where another has failed"
+                self._say(node, False, f"import of {names} left: {why}")
             return True
         text = condition(self._source, node)
         if text:

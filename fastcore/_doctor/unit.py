@@ -289,7 +289,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _module_file(base: Path) -> Path | None:
-    for path in (base.with_name(base.name + ".py"), base / "__init__.py"):
+    for path in (base.parent / f"{base.name}.py", base / "__init__.py"):
         if path.is_file():
             return path
     return None
