@@ -45,7 +45,12 @@ def find(name: str, kind: str) -> ModuleType:
     """Return the module that stands for a copy of that name; `kind` is the original's."""
     original = asyncore if kind == "asyncore" else asynchat
     added = KNOWN.get(name)
-    return original if added is None else Copy(name, original, added())
+    if added is None:
+        return original
+    names = added()
+    for each in names.values():
+        each.__module__, each.__qualname__ = name, each.__name__  # as logs and pickles have them
+    return Copy(name, original, names)
 
 
 # -- waitress.wasyncore ---------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from fastcore._doctor.unit import Unit
 _POLLS = {"asyncore.poll", "asyncore.poll2", "asyncore.poll3"}
 _DELIVERS = {"asyncore.read", "asyncore.write", "asyncore.readwrite", "asyncore._exception"}
 _EVENTS = {"handle_read_event", "handle_write_event"}
+_QUESTIONS = {"builtins.callable", "builtins.hasattr", "builtins.isinstance"}
 _WAITS = {"poll", "select", "control"}
 
 
@@ -64,7 +65,10 @@ def _is_taken(source: Source, node: cst.CSTNode) -> bool:
     parent = next(source.parents(node))
     if isinstance(parent, cst.Call):
         return parent.func is node
-    return isinstance(parent, (cst.Assign, cst.AnnAssign, cst.Return, cst.Arg, cst.Param))
+    if isinstance(parent, cst.Arg):
+        call = source.inside(parent, cst.Call)
+        return call is None or not source.names(call.func) & _QUESTIONS
+    return isinstance(parent, (cst.Assign, cst.AnnAssign, cst.Return, cst.Param))
 
 
 def _own_loops(unit: Unit, source: Source) -> Iterator[Finding]:

@@ -88,11 +88,10 @@ class Unit:
         pattern = WORDS
         while self._take(pattern) and self.uses_old():
             self._find_kinds()
-            found = {key.rpartition(":")[2] for key, each in self.classes.items() if each.kinds}
-            words = [re.escape(each.rpartition(".")[2].encode()) for each in sorted(found)]
-            pattern = re.compile(
-                b"|".join([MORE_WORDS, *(rb"\b" + each + rb"\b" for each in words)])
-            )
+            found = {each.node.name.value for each in self.classes.values() if each.kinds}
+            found |= {self.module_name(path).rpartition(".")[2] for path in self.copies}
+            words = [rb"\b" + re.escape(each.encode()) + rb"\b" for each in sorted(found)]
+            pattern = re.compile(b"|".join([MORE_WORDS, *words]))
 
     def uses_old(self) -> bool:
         """Whether any file is a copy of the old modules, or names one in an import."""
