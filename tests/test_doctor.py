@@ -274,7 +274,7 @@ def test_text_that_is_meant(tmp_path: Path) -> None:
 
 def test_handlers_that_wait(tmp_path: Path) -> None:
     program = """
-        import asyncore, socket, subprocess, time, threading
+        import asyncore, smtplib, socket, subprocess, time, threading
         from urllib.request import urlopen
         class Channel(asyncore.dispatcher):
             def __init__(self):
@@ -295,6 +295,8 @@ def test_handlers_that_wait(tmp_path: Path) -> None:
                 subprocess.run(["ls"])
                 urlopen("http://localhost")
                 subprocess.Popen(["ls"]).communicate()
+                server = smtplib.SMTP()
+                server.sendmail("a", "b", "c")
             def work(self):
                 socket.create_connection(("localhost", 1))
             def writable(self):
@@ -303,7 +305,9 @@ def test_handlers_that_wait(tmp_path: Path) -> None:
             def handle_read(self):
                 time.sleep(1)
     """
-    assert rules(tmp_path, program) == [(line, "blocking") for line in (8, 16, 17, 19, 20, 21, 25)]
+    assert rules(tmp_path, program) == [
+        (line, "blocking") for line in (8, 16, 17, 19, 20, 21, 23, 27)
+    ]
     shown = doctor(tmp_path, ".").stdout
     assert "subprocess.run() in help_out(), which handle_read() calls" in shown
 

@@ -113,6 +113,8 @@ def _waits(source: Source, call: cst.Call) -> tuple[str, str] | None:
         module, _, function = name.rpartition(".")
         if name == "time.sleep" and call.args and source.text(call.args[0].value) in ("0", "0.0"):
             continue
+        if module == "smtplib" and not call.args:
+            continue  # it connects later
         if name in _BLOCKING:
             return f"{name.removeprefix('builtins.')}()", _BLOCKING[name]
         if function in _BLOCKING_MODULES.get(module, (set(), ""))[0]:
@@ -123,6 +125,8 @@ def _waits(source: Source, call: cst.Call) -> tuple[str, str] | None:
         keywords = [each.keyword.value for each in call.args if each.keyword is not None]
         if call.func.attr.value == "join" and (not call.args or keywords == ["timeout"]):
             return f"{shown}()", "let the thread say that it ends, by call_soon_threadsafe()"
+        if call.func.attr.value == "sendmail" and b"smtplib" in source.data:
+            return f"{shown}()", _IN_A_THREAD
         if call.func.attr.value == "communicate":
             return f"{shown}()", "a file_dispatcher on the output of the process"
     return None

@@ -108,13 +108,23 @@ def _of_replacing(unit: Unit, copy: Path) -> tuple[str, str]:
     ]
     if uses and all(uses):
         return RUNS, "used only where the old name is not found: `python -m fastcore run` is enough"
-    if not any(
-        _DRIVES.search(source.data)
-        for path, source in unit.sources.items()
-        if path not in unit.copies
-    ):
+    if not any(_DRIVES.search(source.data) for source in _users(unit)):
         return GAINS_NOTHING, "nothing drives its loop() here: the program has one of its own"
     return SETTING, f"python -m fastcore run --replace {name}={kind} ..."
+
+
+def _users(unit: Unit) -> list[Source]:
+    """The files that import any copy, without the copies themselves."""
+    return [
+        source
+        for path, source in unit.sources.items()
+        if path not in unit.copies
+        and any(
+            unit.find(module, path) in unit.copies
+            for each in imports(source)
+            for module in each.modules()
+        )
+    ]
 
 
 def _is_second_choice(unit: Unit, source: Source, node: cst.CSTNode) -> bool:

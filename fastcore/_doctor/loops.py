@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import libcst as cst
 
 from fastcore._doctor.findings import BREAKS, GAINS_NOTHING, RUNS, Finding
-from fastcore._doctor.source import Source, argument
+from fastcore._doctor.source import Source, argument, dotted
 from fastcore._doctor.unit import Unit
 
 _POLLS = {"asyncore.poll", "asyncore.poll2", "asyncore.poll3"}
@@ -101,7 +101,8 @@ def _is_foreign(call: cst.Call) -> bool:
     """Whether the method is another object's: not self's, nor a base class's."""
     assert isinstance(call.func, cst.Attribute)
     value = call.func.value
-    return isinstance(value, cst.Name) and value.value != "self" and not call.args
+    is_own = isinstance(value, cst.Call) or dotted(value) == "self"
+    return not is_own and not call.args
 
 
 def _wrap_socket(source: Source) -> Iterator[Finding]:

@@ -78,4 +78,5 @@ def compare(path: Path, record_it: bool) -> bool:
 if __name__ == "__main__":
     asked = [each for each in sys.argv[1:] if not each.startswith("-")]
     paths = [HERE / f"{name}.json" for name in asked] or sorted(HERE.glob("*.json"))
-    sys.exit(0 if all([compare(path, "--record" in sys.argv) for path in paths]) else 1)
+    wrong = [path.stem for path in paths if not compare(path, "--record" in sys.argv)]
+    sys.exit(f"not as recorded: {', '.join(wrong)}" if wrong else 0)
