@@ -227,7 +227,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if options.list:
             show_list(console, result, plans)
             return 0
-        kit.compile()
+        notes += kit.compile(result.servers)
         result.about = about(kit, limit, vars(options))
         notes += more
         if not options.workload:

@@ -19,7 +19,7 @@ from typing import Any
 
 from .children import Cores, Failure, last_line, run_to_end
 
-PACKAGES = ("pyasyncore", "pyasynchat", "uvloop", "gevent", "pyftpdlib")
+PACKAGES = ("pyasyncore", "pyasynchat", "uvloop", "rloop", "gevent", "pyftpdlib")
 # A program for any interpreter: which fastcore its servers will run on.
 PROBE = """
 import json, os

@@ -11,9 +11,20 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from .drawing import COLOURS, INSTRUCTIONS, P50, P99, P999, SYSCALLS, median_of, show_number
+from .drawing import COLOURS, INSTRUCTIONS, P99, P999, SYSCALLS, median_of, show_number
 from .plots import plots_of, to_svg
-from .result import CPU, HIGHER_IS_BETTER, MEMORY, RATE, THREAD_SHARE, Cell, Result, Workload, ratio
+from .result import (
+    CPU,
+    HIGHER_IS_BETTER,
+    MEMORY,
+    P50,
+    RATE,
+    THREAD_SHARE,
+    Cell,
+    Result,
+    Workload,
+    ratio,
+)
 from .show import plural
 
 # Groups of workloads in the order of the page: title, and what it is about.
@@ -78,6 +89,7 @@ def figure_text(workload: Workload) -> str:
         CPU: f"CPU µs/{workload.unit}",
         RATE: f"{plural(workload.unit)}/s",
         MEMORY: "bytes/connection",
+        P50: "p50 µs",
     }.get(workload.figure, workload.figure)
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .children import NOT_STARTED
-from .result import CPU, MEMORY, RATE, THREAD_SHARE, Cell, Result, Workload
+from .result import CPU, MEMORY, P50, RATE, THREAD_SHARE, Cell, Result, Workload
 
 TableOf = Callable[[Workload], Table]  # the table to show while a workload is measured
 LEFT_OUT = "left out"  # how the failure of a cell begins that there was no time for
@@ -77,10 +77,10 @@ def columns(workload: Workload, spread: bool) -> list[tuple[str, str, int]]:
         each = "req." if workload.unit == "request" else SHORT.get(workload.unit, workload.unit)
         many = SHORT.get(workload.unit, plural(workload.unit))
         shown = [(f"{many}/s", RATE, 0), (f"CPU us\n/{each}", CPU, 2)]
-        shown += [("p50\nus", "p50_us", 0), ("p99\nus", "p99_us", 0)]
+        shown += [("p50\nus", P50, 0), ("p99\nus", "p99_us", 0)]
     if workload.busy_thread:  # of a core, for the thread that computes
         shown.append(("thread\nshare", THREAD_SHARE, 2))
-    what = {CPU: "CPU", RATE: "rate", MEMORY: "mem."}[workload.figure]
+    what = {CPU: "CPU", RATE: "rate", MEMORY: "mem.", P50: "p50"}[workload.figure]
     shown += [("\u00b1", SPREAD, 0)] * spread
     return [*shown, (f"{what}\n/limit", TO_LIMIT, 2), (f"{what}\n/peer", TO_PEER, 2)]
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from .result import MEMORY, RATE, Workload
+from .result import CPU, MEMORY, P50, RATE, Workload
 from .tools import workloads as tool_workloads
 
 SPARE_DESCRIPTORS = 64  # what a server or the load needs beside its connections
@@ -22,6 +22,8 @@ IN_PROCESS = ("timers", "wakeups")
 SIZES = (64, KIB, 10 * KIB, 100 * KIB)
 COUNTS = (1, 10, 100, 1000, 10000)
 IDLE = (1000, 9000, 19000)  # none idle is one of the echoes above
+FEW_IDLE = 30  # more than a loop may ask on every turn, fewer than pay for asking seldom
+ANSWERED_IDLE = (0, 200, 2000)
 ROUNDS = 5
 SECONDS = 0.2
 WARMUP = 0.1
@@ -31,26 +33,48 @@ WARMUP = 0.1
 EVERY = ("*",)
 MAIN = (
     "limit",
+    "floor-*",
     "fastcore-c-direct",
     "fastcore-c-tutorial",
     "fastcore-python-direct",
     "pyasyncore-direct",
     "uvloop-protocol",
+    "rloop-protocol",
 )
+FEW = (*MAIN, "fastcore-*-tutorial", "pyasyncore-tutorial", "asyncio-protocol", "gevent")
 BESIDE_IDLE = (
     "limit",
+    "floor-*",
     "fastcore-*-direct",
     "fastcore-*-tutorial",
     "pyasyncore-tutorial",
     "asyncio-protocol",
     "uvloop-protocol",
+    "rloop-protocol",
 )
-BESIDE_MOST = ("limit", "fastcore-*-direct", "fastcore-*-tutorial", "uvloop-protocol")
-OPENING = ("limit", "*-direct", "asyncio-protocol", "uvloop-protocol", "gevent", "socketserver-*")
-BROADCAST = ("limit", "*-tutorial", "asyncio-protocol", "uvloop-protocol", "gevent")
-TRANSFER = ("limit", "*-chat", "asyncio-protocol", "uvloop-protocol", "gevent")
-MEMORY_OF = (*BESIDE_IDLE, "gevent")
-LOOPS = ("fastcore-*-direct", "asyncio-protocol", "uvloop-protocol")
+BESIDE_MOST = (
+    "limit",
+    "floor-*",
+    "fastcore-*-direct",
+    "fastcore-*-tutorial",
+    "uvloop-protocol",
+    "rloop-protocol",
+)
+OPENING = (
+    "limit",
+    "fastcore-*-direct",
+    "pyasyncore-direct",
+    "*-protocol",
+    "gevent",
+    "socketserver-*",
+)
+BROADCAST = ("limit", "*-tutorial", "*-protocol", "gevent")
+TRANSFER = ("limit", "*-chat", "*-protocol", "gevent")
+MEMORY_OF = (*(p for p in BESIDE_IDLE if p != "floor-*"), "gevent")  # the floor counts CPU time
+LOOPS = ("fastcore-*-direct", "*-protocol")
+# Programs whose channels are made to want something by others than themselves.
+ANSWERING = ("fastcore-*-tutorial", "fastcore-*-tutorial-strict", "pyasyncore-tutorial")
+RELAYING = ("limit", *ANSWERING, "*-protocol")
 COMPUTING = (
     "limit",
     "fastcore-*-direct",
@@ -73,6 +97,9 @@ PENDING_TIMERS = 100_000
 NAMES = {
     "echo": ("echo-{short}-{busy}", "echo {long}, {busy:,} busy"),
     "idle": ("idle-{busy}+{idle}", "echo {long}, {busy:,} busy + {idle:,} idle"),
+    "few": ("few-{busy}", "echo {long}, {busy:,} busy + {idle:,} idle"),
+    "answered": ("answered-{idle}", "echo {long} by threads, {busy:,} busy + {idle:,} idle"),
+    "relay": ("relay-{busy}+{idle}", "relay of {long}, {busy:,} busy + {idle:,} idle"),
     "mixed": ("mixed-{busy}+{idle}", "echo {long}, {busy:,} busy + {idle:,} idle"),
     "line": ("line-{in_flight}", "lines, {in_flight} in flight, {busy:,} busy"),
     "churn": ("churn-{busy}", "connect, echo {long}, close; {busy:,} at a time"),
@@ -162,6 +189,22 @@ def beside_idle(idle: int) -> Plan:
     return plan("idle", "echo", BESIDE_IDLE, busy=10, idle=idle)
 
 
+def few(busy: int) -> Plan:
+    """A small server that has nearly nothing to do: most servers are that most of the time."""
+    return plan("few", "echo", FEW, busy=busy, idle=FEW_IDLE)
+
+
+def answered(idle: int) -> Plan:
+    """Threads answer: it is about the time until the loop writes what they have left."""
+    return plan("answered", "answered", ANSWERING, idle=idle, figure=P50)
+
+
+def relay(busy: int, idle: int = 0) -> Plan:
+    """Two channels for each client, of which each one makes the other want to write."""
+    figure = P50 if idle else CPU
+    return plan("relay", "relay", RELAYING, busy=busy, idle=idle, figure=figure)
+
+
 def lines(in_flight: int) -> Plan:
     """The line protocol: a hundred clients, each with so many lines on the way."""
     return plan("line", "line", EVERY, size=64, busy=100, in_flight=in_flight, unit="line")
@@ -233,9 +276,15 @@ def full_plans() -> list[Plan]:
     """What a full run measures."""
     return [
         *matrix(),
+        few(1),
+        few(10),
         *(beside_idle(idle) for idle in IDLE[:-1]),
         replace(beside_idle(IDLE[-1]), servers=BESIDE_MOST),
         plan("mixed", "echo", BESIDE_MOST, busy=1000, idle=9000),
+        *(answered(idle) for idle in ANSWERED_IDLE),
+        relay(1),
+        relay(10),
+        relay(1, idle=1000),
         lines(1),
         lines(16),
         churn(10),
@@ -298,6 +347,7 @@ def quick_plans() -> list[Plan]:
     """What fits into two minutes: one or two workloads of each group, fewer servers."""
     quick = [
         *(echo(KIB, busy, MAIN) for busy in (1, 100, 1000)),
+        few(1),
         beside_idle(1000),
         lines(1),
         lines(16),
