@@ -28,7 +28,7 @@ from rich.text import Text
 from . import counts, demo, show, tools, workloads
 from .children import Failure
 from .measure import Bench, Kit, about, make_result, prepared
-from .result import Result, ResultError, Workload, load, save
+from .result import ENGINES, Result, ResultError, Workload, load, save
 from .servers import Contender
 from .workloads import ROUNDS, SECONDS, Plan, fit, full_plans, quick_plans
 
@@ -252,7 +252,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
             notes.append("Interrupted: what was not measured by then is missing.")
             status = INTERRUPTED
         keep()
-    show.print_notes(console, [*show.LEGEND, show.SPREAD_LEGEND, *result.notes])
+    legend = [*show.LEGEND, show.SPREAD_LEGEND]
+    if any(result.worst_rows(family) for family in ENGINES):
+        console.print(show.make_worst_table(result))
+        legend.append(show.WORST_LEGEND)
+    show.print_notes(console, [*legend, *result.notes])
     console.print(f"{result.about['duration_s']:.0f} s in all; written to {options.output}.")
     if options.report:
         return max(status, write_report(result, options.report, console))

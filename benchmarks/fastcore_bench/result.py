@@ -35,6 +35,7 @@ FAMILIES = (
     "pyftpdlib",
     "socketserver",
 )
+ENGINES = {"fastcore-c": "C", "fastcore-python": "Python"}  # by family
 # What fastcore is compared with, as opposed to itself, the limit and the floor.
 PEERS = frozenset(FAMILIES[4:])
 
@@ -157,8 +158,8 @@ class Result:
         return ratio(cell, self.best_peer(cell.workload, name), name)
 
 
-    def worst_rows(self) -> list[tuple[float, Cell, Cell]]:
-        """fastcore's cells beside the best peer's, worst first: how many times worse, and both.
+    def worst_rows(self, family: str) -> list[tuple[float, Cell, Cell]]:
+        """A family's cells beside the best peer's, worst first: how many times worse, and both.
 
         Below 1 the cell is the better one of the two.
         """
@@ -168,7 +169,7 @@ class Result:
             peer = self.best_peer(workload.key, name)
             for cell in self.row(workload.key):
                 value = ratio(cell, peer, name)
-                if value and peer and self.server(cell.server).family.startswith("fastcore"):
+                if value and peer and self.server(cell.server).family == family:
                     worse = 1 / value if name in HIGHER_IS_BETTER else value
                     found.append((worse, cell, peer))
         return sorted(found, key=lambda row: row[0], reverse=True)

@@ -97,9 +97,9 @@ PENDING_TIMERS = 100_000
 NAMES = {
     "echo": ("echo-{short}-{busy}", "echo {long}, {busy:,} busy"),
     "idle": ("idle-{busy}+{idle}", "echo {long}, {busy:,} busy + {idle:,} idle"),
-    "few": ("few-{busy}", "echo {long}, {busy:,} busy + {idle:,} idle"),
-    "answered": ("answered-{idle}", "echo {long} by threads, {busy:,} busy + {idle:,} idle"),
-    "relay": ("relay-{busy}+{idle}", "relay of {long}, {busy:,} busy + {idle:,} idle"),
+    "few": ("few-{busy}", "echo {long}, {shape}"),
+    "answered": ("answered-{busy}+{idle}", "echo {long} by threads, {shape}"),
+    "relay": ("relay-{busy}+{idle}", "relay of {long}, {shape}"),
     "mixed": ("mixed-{busy}+{idle}", "echo {long}, {busy:,} busy + {idle:,} idle"),
     "line": ("line-{in_flight}", "lines, {in_flight} in flight, {busy:,} busy"),
     "churn": ("churn-{busy}", "connect, echo {long}, close; {busy:,} at a time"),
@@ -164,7 +164,8 @@ def named(workload: Workload) -> Workload:
     long = show_size(workload.size)
     number, unit = long.split()
     short = number + unit.lower()[: unit != "B"]
-    numbers = {**asdict(workload), "long": long, "short": short}
+    shape = f"{workload.busy:,} busy" + f" + {workload.idle:,} idle" * (workload.idle > 0)
+    numbers = {**asdict(workload), "long": long, "short": short, "shape": shape}
     key, label = (template.format(**numbers) for template in NAMES[name])
     if workload.busy_thread:
         key, label = f"computing-{key}", f"{label}, beside a thread"

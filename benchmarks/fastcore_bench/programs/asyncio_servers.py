@@ -136,10 +136,10 @@ class Relay(Echo):
 
     upstream = 0  # the port of that server, for all
     other: asyncio.Transport | None = None
+    early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.transport.pause_reading()
         self.connecting = asyncio.ensure_future(self.connect())
 
     async def connect(self) -> None:
@@ -147,11 +147,13 @@ class Relay(Echo):
         loop = asyncio.get_running_loop()
         far, _ = await loop.create_connection(lambda: Far(self), "127.0.0.1", self.upstream)
         self.other = far
-        self.transport.resume_reading()
+        far.write(self.early)
 
     def data_received(self, data: bytes) -> None:
-        assert self.other is not None
-        self.other.write(data)
+        if self.other is None:
+            self.early += data
+        else:
+            self.other.write(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.other is not None:
@@ -298,7 +300,7 @@ async def serve(options: argparse.Namespace) -> None:
     for number in range(options.pending_timers):
         loop.call_later(3600 + number / 1000, print)
     announce(options, server.sockets[0].getsockname()[1])
-    await server.serve_forever()
+    await loop.create_future()  # it serves already; rloop's serve_forever() would end that
 
 
 def main() -> None:
