@@ -157,7 +157,6 @@ class Result:
         """A figure's median as a multiple of the best peer's under the same workload."""
         return ratio(cell, self.best_peer(cell.workload, name), name)
 
-
     def worst_rows(self, family: str) -> list[tuple[float, Cell, Cell]]:
         """A family's cells beside the best peer's, worst first: how many times worse, and both.
 

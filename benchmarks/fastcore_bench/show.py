@@ -31,8 +31,8 @@ LEGEND = (
     "CPU us: CPU time of the server for each request, in microseconds; p50, p99: the latency that"
     " half and 99 % of the requests stay below.",
     "/limit: the median as a multiple of the limit's; 1.00 is as good as it gets.",
-    "/peer: as a multiple of the best server's that is neither the limit, the floor nor fastcore; of CPU"
-    " time, below 1.00 is ahead of all of them.",
+    "/peer: as a multiple of the best server's that is neither the limit, the floor nor fastcore;"
+    " of CPU time, below 1.00 is ahead of all of them.",
 )
 WORST = 10  # rows of each engine where it is worst
 WORST_LEGEND = (

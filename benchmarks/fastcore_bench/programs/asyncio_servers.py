@@ -287,8 +287,6 @@ async def listen(options: argparse.Namespace) -> asyncio.Server:
         "download": download,
         "upload": upload,
     }
-    if options.protocol not in services:
-        refuse(options, "a server with streams")
     service = closing(services[options.protocol])
     return await asyncio.start_server(service, *address, backlog=BACKLOG)
 
@@ -310,6 +308,8 @@ def main() -> None:
     arguments.add_argument("--loop", choices=LOOPS, default="asyncio")
     arguments.add_argument("--pending-timers", type=int, default=0, metavar="N")
     options = arguments.parse_args()
+    if options.flavour == "streams" and options.protocol == "relay":
+        refuse(options, "a server with streams")
     importlib.import_module(options.loop).new_event_loop().run_until_complete(serve(options))
 
 

@@ -1,6 +1,6 @@
 """channels.py on fastcore within another loop: asyncio's or uvloop's serves the channels.
 
-    python -m fastcore run attached_server.py --host uvloop
+python -m fastcore run attached_server.py --host uvloop
 """
 
 from __future__ import annotations
