@@ -164,7 +164,7 @@ def engine_servers(engine: str, name: str, one: Installed) -> Iterator[Contender
                 runner,
                 (str(PROGRAMS / "attached_server.py"), "--host", host, *more),
                 ("echo",),
-                needs=(host,),
+                needs=() if name else (host,),  # of another Python we do not know
             )
 
 
