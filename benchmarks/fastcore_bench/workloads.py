@@ -344,8 +344,8 @@ QUICK_NOTES = (
 )
 FULL_NOTES = (
     "With 10,000 connections 1 KiB is measured for some servers only, and the other sizes without"
-    " rloop, the floor and pyasyncore, which takes too long to open so many. Beside"
-    " 1,000 busy and 9,000 idle, and beside 19,000 idle, it is left out for the same reason.",
+    " rloop, the floor and pyasyncore, which takes too long to open so many. Beside 1,000 busy"
+    " and 9,000 idle, and beside 19,000 idle, it is left out for the same reason.",
     "Beside a computing thread the main contenders are measured, with at most 1,000 connections:"
     " a loop that gets its turn every 5 ms takes long to open more.",
 )
