@@ -67,7 +67,7 @@ class Kit:
     def upstream(self) -> contextlib.AbstractContextManager[tuple[int, int]]:
         """Start the server that is behind a relay: the same C program for all of them.
 
-        It has the core of the load, with which it is never at work at the same time.
+        It shares the core of the load: the relay has one of its own, as all servers have.
         """
         if not sys.platform.startswith("linux"):
             raise Failure("behind the relay is the C server, which uses epoll: Linux only")

@@ -34,14 +34,12 @@ HANDLERS = {
     "chat": ("async_chat", ("line", "download", "upload", *TOOL_PROTOCOLS)),
 }
 ALL = ("echo", "line", "greet", "broadcast", "download", "upload")
-# What one channel makes another one want: there, who is asked when is what matters.
+# Where channels are made to want something by others, who is asked when is what matters.
 STRICT = ("answered", "relay")
 NO_PYTHON_H = "no Python.h to compile it with (Debian: apt install python3-dev)"
 # The load's protocols that are others of the server.
 SPOKEN = {"accept": "greet", "churn": "echo"}
 PLAIN = (sys.executable, "-W", "ignore")  # warnings are not what is measured
-
-
 # As much at a time as suits it: a socket object gets new memory for each recv(), which is dear
 # beyond 128 KiB; C reads by way of a buffer that it has.
 AT_ONCE = ("--receive", "262144")
@@ -82,7 +80,7 @@ class Contender:
             line = [*self.runner, str(PROGRAMS / f"{protocol}.py"), "--loop", loop]
             return [*line, "--count", str(workload.requests)]
         line = [*self.runner, *self.program, "--protocol", protocol]
-        # asyncio and uvloop set TCP_NODELAY by themselves, and the limit where it matters.
+        # These set TCP_NODELAY by themselves, the limit where it matters.
         if self.server.family not in ("limit", "asyncio", "uvloop", "rloop"):
             line.append("--no-delay")
         if protocol == "broadcast":

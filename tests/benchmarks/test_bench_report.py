@@ -20,7 +20,7 @@ import pytest
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 pytest.importorskip("jinja2", reason="jinja2 is not installed")
 
-from fastcore_bench import command, drawing, plots, report, result
+from fastcore_bench import command, drawing, plots, report, result, workloads
 from fastcore_bench.result import Cell, Result, Server, Workload
 
 SERVERS = [
@@ -379,6 +379,11 @@ def test_figures_and_ratios() -> None:
     ]
     row = re.findall(r"<tr><td>accept <small>.*?</tr>", page, re.DOTALL)[0]
     assert row.count('class="better"') == row.count('class="worse"') == 1
+
+
+def test_every_group_of_workloads_is_on_the_page() -> None:
+    for plan in workloads.full_plans() + workloads.quick_plans():
+        assert plan.workload.group in report.GROUPS
 
 
 def test_the_worst_rows_of_each_engine() -> None:
