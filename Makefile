@@ -26,7 +26,7 @@ TYPED_MODULES = $(addprefix fastcore._c.,$(notdir $(basename $(wildcard fastcore
 PYTEST = cd tests && $(abspath $(1))/bin/python -I -m pytest -c ../pyproject.toml $(PYTEST_ARGS) .
 
 .DELETE_ON_ERROR:
-.PHONY: coverage instructions instructions-update help demo bench test test-fallback lint types lint-workflows format release-check ci ci-full clean
+.PHONY: coverage instructions instructions-update help demo bench test test-fallback lint types lint-workflows format release-check doctor-check ci ci-full clean
 
 help:
 	@echo "make demo           build, then measure every engine against the standard loop"
@@ -39,6 +39,7 @@ help:
 	@echo "make lint-workflows one linter more for .github/workflows (needs node and npm)"
 	@echo "make format         let ruff format the Python files"
 	@echo "make release-check  all that can be done before a release is tagged (TAG=v1.2.3)"
+	@echo "make doctor-check   what the doctor finds in well-known packages (downloads them)"
 	@echo "make instructions   count what a request costs the C engine (needs valgrind)"
 	@echo "make coverage       which lines the tests reach with each engine (six minutes;"
 	@echo "                    COVERAGE_ARGS=--all-pollers: more)"
@@ -94,6 +95,10 @@ format: $(VENV)-lint/.installed
 # -B: no cache beside the script.
 release-check: $(VENV)-release/.installed
 	$(VENV)-release/bin/python -B .ci/release_check.py $(if $(TAG),--tag $(TAG))
+
+# Compares with tests/doctor/*.json; DOCTOR_ARGS="waitress supervisor" names packages.
+doctor-check: $(VENV)/.test-installed
+	$(VENV)/bin/python -I -B tests/doctor/check.py $(DOCTOR_ARGS)
 
 # How many instructions a request costs the engine in C, beside limits; needs valgrind.
 instructions instructions-update: $(VENV)/.test-installed

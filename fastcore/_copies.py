@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from errno import EWOULDBLOCK
 from types import ModuleType
 from typing import Any
 
@@ -59,6 +60,8 @@ def find(name: str, kind: str) -> ModuleType:
 def _waitress() -> dict[str, Any]:
     """Channels that log to waitress's logger, and whose `send()` can leave a channel open."""
 
+    lost_or_full = {*vars(asyncore)["_DISCONNECTED"], EWOULDBLOCK}
+
     class dispatcher(asyncore.dispatcher):
         logger = logging.getLogger("waitress")
         compact_traceback = staticmethod(asyncore.compact_traceback)
@@ -69,7 +72,7 @@ def _waitress() -> dict[str, Any]:
             try:
                 return self.socket.send(data)
             except OSError as error:
-                if error.errno not in (*asyncore._DISCONNECTED, asyncore.EWOULDBLOCK):
+                if error.errno not in lost_or_full:
                     raise
                 return 0
 

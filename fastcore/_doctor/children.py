@@ -25,7 +25,8 @@ def check(unit: Unit) -> Iterator[Finding]:
 
 def _commands(source: Source) -> Iterator[Finding]:
     """Commands that begin with this Python and an option that leaves fastcore out."""
-    for command in [*source.nodes(cst.List), *source.nodes(cst.Tuple)]:
+    commands: list[cst.List | cst.Tuple] = [*source.nodes(cst.List), *source.nodes(cst.Tuple)]
+    for command in commands:
         values = [each.value for each in command.elements]
         if not values or "sys.executable" not in source.imported(values[0]):
             continue

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import libcst as cst
 
 from fastcore._doctor.findings import BREAKS, GAINS_NOTHING, Finding
-from fastcore._doctor.source import Source, argument, dotted, is_text
+from fastcore._doctor.source import Node, Source, argument, dotted, is_text
 from fastcore._doctor.unit import CHAT, COPIED, SMTP, Class, Unit
 
 _HANDLERS = {"found_terminator", "collect_incoming_data", "readable", "writable"}
@@ -59,7 +59,7 @@ def _has(unit: Unit, each: Class, name: str) -> bool:
     return False
 
 
-def _own(each: Class, kind: type[cst.CSTNode]) -> list[cst.CSTNode]:
+def _own(each: Class, kind: type[Node]) -> list[Node]:
     """The nodes of a class that are of no class within it."""
     source = each.source
     return [node for node in source.nodes(kind) if source.inside(node, cst.ClassDef) is each.node]
@@ -138,7 +138,6 @@ def _waits(source: Source, call: cst.Call) -> tuple[str, str] | None:
 def _terminators(each: Class) -> Iterator[Finding]:
     source = each.source
     for call in _own(each, cst.Call):
-        assert isinstance(call, cst.Call)
         if dotted(call.func) != "self.set_terminator":
             continue
         value = argument(call, 0, "term")
@@ -177,7 +176,6 @@ def _output(unit: Unit, each: Class) -> Iterator[Finding]:
     if SMTP in each.kinds:
         own |= {"push"}  # that of SMTPChannel takes text
     for call in _own(each, cst.Call):
-        assert isinstance(call, cst.Call)
         name = dotted(call.func).removeprefix("self.")
         if dotted(call.func) != f"self.{name}" or name not in {"push", "send"} - own:
             continue
@@ -215,7 +213,6 @@ def _input(each: Class) -> Iterator[Finding]:
         and [dotted(arg.value) for arg in call.args] == [data]
     }
     for call in _own(each, cst.Call):
-        assert isinstance(call, cst.Call)
         if not isinstance(call.func, cst.Attribute) or call.func.attr.value != "join":
             continue
         joined = dotted(call.args[0].value).removeprefix("self.") if call.args else ""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import libcst as cst
 from libcst.helpers import get_full_name_for_node
@@ -31,17 +31,14 @@ class Source:
         check_syntax(data)
         try:
             wrapper = MetadataWrapper(cst.parse_module(data), unsafe_skip_copy=True)
-            found = wrapper.resolve_many(
-                [PositionProvider, ParentNodeProvider, QualifiedNameProvider]
-            )
+            self._places: Mapping[cst.CSTNode, Any] = wrapper.resolve(PositionProvider)
+            self._parents: Mapping[cst.CSTNode, Any] = wrapper.resolve(ParentNodeProvider)
+            self._names: Mapping[cst.CSTNode, Any] = wrapper.resolve(QualifiedNameProvider)
         except RecursionError:
             raise Unreadable("its expressions are nested too deeply") from None
         except Exception as error:
             raise Unreadable(f"does not parse: {str(error).splitlines()[0]}") from None
         self.module = wrapper.module
-        self._places = found[PositionProvider]
-        self._parents = found[ParentNodeProvider]
-        self._names = found[QualifiedNameProvider]
         self._by_kind: dict[type[cst.CSTNode], list[cst.CSTNode]] = {}
         for node in self._places:
             self._by_kind.setdefault(type(node), []).append(node)
@@ -52,25 +49,26 @@ class Source:
 
     def names(self, node: cst.CSTNode) -> set[str]:
         """Return what the name may mean: `asyncore.loop`, with leading dots where relative."""
-        found = self._names.get(node, ())
-        if callable(found):
-            found = found()
         return {
-            each.name.replace("asynchat.asyncore.", "asyncore.")
-            for each in found or ()
-            if each.source is not QualifiedNameSource.LOCAL or "<locals>" not in each.name
+            name for name, is_local in self._meant(node) if "<locals>" not in name or not is_local
         }
 
     def imported(self, node: cst.CSTNode) -> set[str]:
         """Return the same without what is defined in the file."""
+        return {name for name, is_local in self._meant(node) if not is_local}
+
+    def _meant(self, node: cst.CSTNode) -> list[tuple[str, bool]]:
+        """Names that it may have, each with whether the file defines it."""
         found = self._names.get(node, ())
         if callable(found):
-            found = found()
-        return {
-            each.name.replace("asynchat.asyncore.", "asyncore.")
+            found = found()  # some are looked up when they are asked for
+        return [
+            (
+                each.name.replace("asynchat.asyncore.", "asyncore."),
+                each.source is QualifiedNameSource.LOCAL,
+            )
             for each in found or ()
-            if each.source is not QualifiedNameSource.LOCAL
-        }
+        ]
 
     def parents(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         """Yield what the node is in, from the inside out."""

@@ -267,7 +267,7 @@ def _bound(imported: Imported) -> str:
     assert not isinstance(imported.node.names, cst.ImportStar)
     for each in imported.node.names:
         if dotted(each.name) == imported.name and each.asname is not None:
-            return dotted(each.asname.name)  # type: ignore[arg-type]
+            return dotted(each.asname.name)
     return imported.name
 
 

@@ -29,7 +29,7 @@ ORDER = """aio _attachment deadlines flow limits draining logs _mixins
     channel push sockets lines kernel pollers poller platform
     _wakeup _descriptors _calls _secure _codes _originals _fifo""".split()
 # And these are beside the loop: the ways in.
-BESIDE = {"__init__", "__main__", "_environment", "_finder", "_run", "_shim", "_version"}
+BESIDE = {"__init__", "__main__", "_copies", "_environment", "_finder", "_run", "_shim", "_version"}
 
 
 # -- what is named in backticks -------------------------------------------------------------------
