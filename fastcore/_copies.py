@@ -140,7 +140,7 @@ class fifo:
     """A queue whose `pop()` says whether there was something."""
 
     def __init__(self, list: Any = None) -> None:
-        self.list = list or []
+        self.list: Any = list or []
 
     def __len__(self) -> int:
         return len(self.list)

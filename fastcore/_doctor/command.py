@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Iterable
 from importlib.machinery import ModuleSpec, PathFinder
+from io import TextIOWrapper
 from pathlib import Path
 
 from rich.console import Console
@@ -62,6 +65,20 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Run the command; return its exit status."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # sources may have any letters
+    try:
+        found = run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read it has seen enough; the interpreter would flush once more, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return found
+
+
+def run(argv: list[str]) -> int:
+    """Do what the command line asks for; return the exit status."""
     parser = make_parser()
     options = parser.parse_args(argv)
     if bool(options.paths) + bool(options.module) + options.installed != 1:

@@ -49,7 +49,7 @@ class Finding:
     fix: str = ""
 
     def as_json(self) -> dict[str, object]:
-        """Return it as JSON has it; the path is relative to nothing but what was asked for."""
+        """Return it as JSON has it; its path is absolute."""
         return {**asdict(self), "path": str(self.path)}
 
 

@@ -87,7 +87,7 @@ def _blocking(unit: Unit, each: Class) -> Iterator[Finding]:
 
 def _reached(each: Class) -> dict[str, str]:
     """The methods that handlers of the class call on themselves, each with such a handler."""
-    handlers = _HANDLERS | (_SMTP_HANDLERS if SMTP in each.kinds else set())
+    handlers = _HANDLERS | _SMTP_HANDLERS if SMTP in each.kinds else _HANDLERS
     reached = {
         name: name for name in each.methods if name in handlers or name.startswith("handle_")
     }
@@ -159,7 +159,7 @@ def _value(
     if not name:
         return node
     wanted = name.removeprefix("self.")
-    found = []
+    found: list[cst.BaseExpression] = []
     for assignment in source.nodes(cst.Assign):
         if any(dotted(target.target) in (name, wanted) for target in assignment.targets):
             scope = source.inside(assignment, cst.ClassDef)

@@ -28,7 +28,7 @@ def check(unit: Unit) -> Iterator[Finding]:
             yield _of_copy(unit, unit.sources[path])
     mixed = _is_mixed(unit)
     for source in unit.sources.values():
-        said = set()
+        said: set[tuple[int, str]] = set()
         for each in imports(source):
             for finding in _of_import(unit, source, each, mixed):
                 if (finding.line, finding.what) not in said:

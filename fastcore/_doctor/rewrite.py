@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,11 +97,13 @@ class _Rewriter(cst.CSTTransformer):
         body = self._changed(original_node.body)
         return updated_node if body is None else updated_node.with_changes(body=_joined(body))
 
-    def _changed(self, body: object) -> list[cst.BaseSmallStatement] | None:
+    def _changed(
+        self, body: Sequence[cst.BaseSmallStatement]
+    ) -> list[cst.BaseSmallStatement] | None:
         """The statements of a line with their imports changed, None where none is."""
         made: list[cst.BaseSmallStatement] = []
         any_changed = False
-        for each in body:  # type: ignore[attr-defined]
+        for each in body:
             new = self._of_statement(each)
             any_changed |= new is not None
             made += [each] if new is None else new

@@ -59,7 +59,7 @@ class Source:
 
     def _meant(self, node: cst.CSTNode) -> list[tuple[str, bool]]:
         """Names that it may have, each with whether the file defines it."""
-        found = self._names.get(node, ())
+        found: Any = self._names.get(node, ())
         if callable(found):
             found = found()  # some are looked up when they are asked for
         return [

@@ -16,8 +16,11 @@ OURS = "fastcore-loop"
 def name_of(package: metadata.Distribution) -> str:
     """Return the name of an installed package, as the index compares names."""
     # A folder left by a broken uninstallation has no name.
-    found = package.metadata["Name"] or "" if package.metadata else ""
-    return re.sub(r"[-_.]+", "-", found).lower()
+    try:
+        found = package.metadata.get("Name")
+    except (AttributeError, OSError, ValueError):
+        found = None
+    return re.sub(r"[-_.]+", "-", found or "").lower()
 
 
 def packages() -> list[metadata.Distribution]:

@@ -46,7 +46,7 @@ class Class:
     bases: list[str]
     methods: dict[str, cst.FunctionDef]
     assigned: set[str]
-    kinds: set[str] = field(default_factory=set)
+    kinds: set[str] = field(default_factory=set[str])
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Unit:
     def _take(self, pattern: re.Pattern[bytes]) -> bool:
         """Parse those that have such a word; whether there were any."""
         left, taken = self._left, False
-        self._left = []
+        self._left = list[Path]()
         for path in left:
             try:
                 data = read(path)
@@ -163,7 +163,8 @@ class Unit:
 
     def bases(self, each: Class) -> list[Class]:
         """Return the class and those that it inherits from, as far as they are in the unit."""
-        found, waiting = [], [each]
+        found: list[Class] = []
+        waiting = [each]
         while waiting:
             one = waiting.pop(0)
             if one not in found:
@@ -249,7 +250,7 @@ class Unit:
 
 def imports(source: Source) -> list[Imported]:
     """Return the modules that a file imports; `from a import b` counts as a, with its name b."""
-    found = []
+    found: list[Imported] = []
     for statement in source.nodes(cst.Import):
         found += [Imported(statement, dotted(each.name), "") for each in statement.names]
     for taken in source.nodes(cst.ImportFrom):
