@@ -17,8 +17,8 @@ def name_of(package: metadata.Distribution) -> str:
     """Return the name of an installed package, as the index compares names."""
     # A folder left by a broken uninstallation has no name.
     try:
-        found = package.metadata.get("Name")
-    except (AttributeError, OSError, ValueError):
+        found = package.metadata["Name"] if "Name" in package.metadata else None
+    except (OSError, TypeError, ValueError):
         found = None
     return re.sub(r"[-_.]+", "-", found or "").lower()
 
