@@ -40,17 +40,15 @@ def doctor(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def examine(folder: Path, **files: str) -> list[tuple[str, int, str, str]]:
+def found_in(folder: Path, **files: str) -> list[tuple[str, int, str, str]]:
     """Write modules, and return the findings: file, line, rule, verdict."""
+    from fastcore._doctor.command import examine
+    from fastcore._doctor.files import walk
+    from fastcore._doctor.unit import Unit
+
     write(folder, **files)
-    done = doctor(folder, "--json", ".")
-    assert done.stderr == ""
-    found = json.loads(done.stdout)
-    assert done.returncode == found["status"]
-    return [
-        (Path(each["path"]).name, each["line"], each["rule"], each["verdict"])
-        for each in found["findings"]
-    ]
+    found = examine(Unit(walk(folder)))
+    return [(each.path.name, each.line, each.rule, each.verdict) for each in found]
 
 
 def write(folder: Path, **files: str) -> None:
@@ -74,7 +72,7 @@ def test_what_imports_the_old_modules_runs(tmp_path: Path) -> None:
         import asyncore
         from asynchat import async_chat
     """
-    assert examine(tmp_path, program=program) == [
+    assert found_in(tmp_path, program=program) == [
         ("program.py", 1, "import", "runs as it is"),
         ("program.py", 2, "import", "runs as it is"),
     ]
@@ -82,17 +80,17 @@ def test_what_imports_the_old_modules_runs(tmp_path: Path) -> None:
 
 def test_what_imports_fastcore_has_no_findings(tmp_path: Path) -> None:
     program = "from fastcore import asyncore\nfrom fastcore.asynchat import async_chat\n"
-    assert examine(tmp_path, program=program) == []
+    assert found_in(tmp_path, program=program) == []
 
 
 def test_smtpd_wants_a_package(tmp_path: Path) -> None:
-    assert examine(tmp_path, program="import smtpd") == [
+    assert found_in(tmp_path, program="import smtpd") == [
         ("program.py", 1, "smtpd", "wants a setting")
     ]
 
 
 def test_a_copy_is_known_by_what_is_in_it(tmp_path: Path) -> None:
-    found = examine(
+    found = found_in(
         tmp_path,
         __init____in__package="",
         anything__in__package=COPY,
@@ -107,7 +105,7 @@ def test_a_copy_is_known_by_what_is_in_it(tmp_path: Path) -> None:
         ("server.py", 1, "copy-import", "gains nothing"),
     ]
     server = "from . import anything as asyncore\nasyncore.loop()\n"
-    found = examine(tmp_path, server__in__package=server)
+    found = found_in(tmp_path, server__in__package=server)
     assert {verdict for *_, verdict in found} == {"wants a setting"}
     assert "--replace package.anything=asyncore" in doctor(tmp_path, "package").stdout
 
@@ -120,7 +118,7 @@ def test_a_copy_for_want_of_the_original_runs(tmp_path: Path) -> None:
             from package import copied as asyncore
         asyncore.loop()
     """
-    found = examine(
+    found = found_in(
         tmp_path, __init____in__package="", copied__in__package=COPY, server__in__package=server
     )
     assert {verdict for *_, verdict in found} == {"runs as it is"}
@@ -128,9 +126,9 @@ def test_a_copy_for_want_of_the_original_runs(tmp_path: Path) -> None:
 
 
 def test_a_program_that_mixes_two_asyncores_breaks(tmp_path: Path) -> None:
-    found = examine(tmp_path, one="import asyncore", two="from fastcore import asyncore")
+    found = found_in(tmp_path, one="import asyncore", two="from fastcore import asyncore")
     assert found == [("one.py", 1, "two-asyncores", "breaks")]
-    found = examine(tmp_path, main="import fastcore\nfastcore.install()")
+    found = found_in(tmp_path, main="import fastcore\nfastcore.install()")
     assert found == [("one.py", 1, "import", "runs as it is")]
 
 
@@ -141,12 +139,12 @@ def test_a_choice_is_no_mixture(tmp_path: Path) -> None:
         except ImportError:
             import asyncore
     """
-    assert examine(tmp_path, program=program) == [("program.py", 4, "import", "runs as it is")]
+    assert found_in(tmp_path, program=program) == [("program.py", 4, "import", "runs as it is")]
 
 
 def test_the_other_project_of_this_name(tmp_path: Path) -> None:
     program = "from fastcore.basics import *\nimport fastcore.loop\nfrom fastcore.tls import tls\n"
-    assert examine(tmp_path, program=program) == [("program.py", 1, "fast-ai", "breaks")]
+    assert found_in(tmp_path, program=program) == [("program.py", 1, "fast-ai", "breaks")]
 
 
 def test_names_in_strings(tmp_path: Path) -> None:
@@ -313,7 +311,7 @@ def test_handlers_that_wait(tmp_path: Path) -> None:
 
 
 def test_channels_are_known_across_files(tmp_path: Path) -> None:
-    found = examine(
+    found = found_in(
         tmp_path,
         __init____in__package="from .base import Base",
         base__in__package="import asyncore\nclass Base(asyncore.dispatcher): pass\n",
@@ -343,13 +341,13 @@ def test_children(tmp_path: Path) -> None:
         multiprocessing.set_start_method("spawn")
         multiprocessing.get_context("fork")
     """
-    found = [each for each in examine(tmp_path, program=program) if each[2] == "child"]
+    found = [each for each in found_in(tmp_path, program=program) if each[2] == "child"]
     assert found == [
         ("program.py", 2, "child", "wants a setting"),
         ("program.py", 7, "child", "runs as it is"),
     ]
     program = f"{program.rstrip()}\n        import fastcore; fastcore.install()\n"
-    found = [each for each in examine(tmp_path, program=program) if each[2] == "child"]
+    found = [each for each in found_in(tmp_path, program=program) if each[2] == "child"]
     assert {verdict for *_, verdict in found} == {"wants a setting"}
 
 
@@ -429,6 +427,30 @@ def test_wrong_usage(tmp_path: Path, arguments: list[str], said: str) -> None:
     assert said in done.stderr
 
 
+def test_json_has_all_of_it(tmp_path: Path) -> None:
+    write(tmp_path, program="import smtpd\n")
+    done = doctor(tmp_path, "--json", "program.py")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["status"], found["files"]) == (1, 1, 1)
+    assert found["verdicts"] == {"wants a setting": 1}
+    (finding,) = found["findings"]
+    assert Path(finding["path"]).name == "program.py"
+    assert (finding["line"], finding["column"], finding["rule"]) == (1, 1, "smtpd")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX systems")
+def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
+    write(tmp_path, program="import asyncore\n" * 2000)
+    command = [sys.executable, "-m", "fastcore", "doctor", "."]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(100) == 1
+
+
 def test_the_help_says_what_the_exit_status_means(tmp_path: Path) -> None:
     assert "exit status: 0 nothing to do; 1 " in doctor(tmp_path, "--help").stdout
 
@@ -463,6 +485,7 @@ def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         folder.mkdir(parents=True)
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.9\n")
         (folder / "RECORD").write_text("asyncore/__init__.py,,\n")
+    (packages / "nameless-1.0.dist-info").mkdir()
     write(packages, __init____in__asyncore=COPY)
     (tmp_path / "module.py").write_text("import asyncore\n")
     monkeypatch.setenv("PYTHONPATH", str(packages))

@@ -17,10 +17,10 @@ def name_of(package: metadata.Distribution) -> str:
     """Return the name of an installed package, as the index compares names."""
     # A folder left by a broken uninstallation has no name.
     try:
-        found = package.metadata["Name"] if "Name" in package.metadata else None
+        found = (package.metadata.get_all("Name") or [""])[0]
     except (OSError, TypeError, ValueError):
-        found = None
-    return re.sub(r"[-_.]+", "-", found or "").lower()
+        found = ""
+    return re.sub(r"[-_.]+", "-", found).lower()
 
 
 def packages() -> list[metadata.Distribution]:
