@@ -60,7 +60,7 @@ def write(folder: Path, **files: str) -> None:
 
 def rules(folder: Path, text: str) -> list[tuple[int, str]]:
     """The lines and rules of one program, without those of its imports."""
-    found = examine(folder, program=text)
+    found = found_in(folder, program=text)
     return [(line, rule) for _, line, rule, _ in found if rule not in ("import", "smtpd")]
 
 
@@ -488,7 +488,7 @@ def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (packages / "nameless-1.0.dist-info").mkdir()
     write(packages, __init____in__asyncore=COPY)
     (tmp_path / "module.py").write_text("import asyncore\n")
-    monkeypatch.setenv("PYTHONPATH", str(packages))
+    monkeypatch.setenv("PYTHONPATH", str(packages), prepend=os.pathsep)
     done = doctor(tmp_path, "-m", "module")
     assert "breaks: fastcore 9.9, of fast.ai, is installed" in done.stdout
     assert "wants a setting: pyasyncore 9.9 brings modules of the old names" in done.stdout

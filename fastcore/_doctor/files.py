@@ -14,6 +14,7 @@ from pathlib import Path
 WORDS = re.compile(rb"async(?:ore|chat)|\bsmtpd\b|\bfastcore\b|^class dispatcher\b", re.M)
 # ... and these are looked for where other files of the same program do.
 MORE_WORDS = rb"\bwrap_socket\b|\bsys\.executable\b|\bset_start_method\b|\bget_context\b"
+_DEEPEST = 300
 # Files of more bytes are made by programs, and reading one would take minutes.
 LARGEST = 2_000_000
 _NOT_ENTERED = {"__pycache__", "node_modules", "site-packages", "build", "dist"}
@@ -89,12 +90,24 @@ def check_syntax(data: bytes) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes and such
-            ast.parse(data)
+            tree = ast.parse(data)
     except SyntaxError as error:
         old = "; it looks as if it were for Python 2" if _looks_old(data) else ""
         raise Unreadable(f"does not parse: {error.msg}{old}", error.lineno or 0) from None
     except (ValueError, LookupError, RecursionError, MemoryError) as error:
         raise Unreadable(f"does not parse: {error or type(error).__name__}") from None
+    if _is_deep(tree):
+        raise Unreadable("its expressions are nested too deeply")
+
+
+def _is_deep(tree: ast.AST) -> bool:
+    """Whether it is nested deeper than people write; libcst would need minutes, or more stack."""
+    level: list[ast.AST] = [tree]
+    for _ in range(_DEEPEST):
+        level = [inner for node in level for inner in ast.iter_child_nodes(node)]
+        if not level:
+            return False
+    return True
 
 
 def _looks_old(data: bytes) -> bool:
