@@ -26,7 +26,7 @@ TYPED_MODULES = $(addprefix fastcore._c.,$(notdir $(basename $(wildcard fastcore
 PYTEST = cd tests && $(abspath $(1))/bin/python -I -m pytest -c ../pyproject.toml $(PYTEST_ARGS) .
 
 .DELETE_ON_ERROR:
-.PHONY: coverage instructions instructions-update help demo bench test test-fallback lint types lint-workflows format release-check ci ci-full clean
+.PHONY: coverage instructions instructions-update help demo bench test test-fallback lint types lint-workflows format docs release-check ci ci-full clean
 
 help:
 	@echo "make demo           build, then measure every engine against the standard loop"
@@ -38,6 +38,7 @@ help:
 	@echo "make types          build with the C engine, then mypy, pyright and stubtest"
 	@echo "make lint-workflows one linter more for .github/workflows (needs node and npm)"
 	@echo "make format         let ruff format the Python files"
+	@echo "make docs           the documentation as a site, in build/site; warnings are errors"
 	@echo "make release-check  all that can be done before a release is tagged (TAG=v1.2.3)"
 	@echo "make instructions   count what a request costs the C engine (needs valgrind)"
 	@echo "make coverage       which lines the tests reach with each engine (six minutes;"
@@ -91,6 +92,11 @@ format: $(VENV)-lint/.installed
 	$(VENV)-lint/bin/ruff check --fix .
 	$(VENV)-lint/bin/ruff format .
 
+# The variable: the theme would speak of a mkdocs that is not the one in use.
+docs: $(VENV)-docs/.installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --quiet --strict
+	@echo "the site is in build/site"
+
 # -B: no cache beside the script.
 release-check: $(VENV)-release/.installed
 	$(VENV)-release/bin/python -B .ci/release_check.py $(if $(TAG),--tag $(TAG))
@@ -110,13 +116,13 @@ ci-full:
 	.ci/full
 
 clean:
-	rm -rf .venv .venv-fallback .venv-lint .venv-types .venv-release .venv-coverage .venv-node
-	rm -rf $(VENV) $(VENV)-fallback $(VENV)-lint $(VENV)-types $(VENV)-release $(VENV)-coverage $(VENV)-node
+	rm -rf .venv .venv-fallback .venv-lint .venv-types .venv-release .venv-coverage .venv-docs .venv-node
+	rm -rf $(VENV) $(VENV)-fallback $(VENV)-lint $(VENV)-types $(VENV)-release $(VENV)-coverage $(VENV)-docs $(VENV)-node
 	rm -rf build dist *.egg-info benchmarks/build benchmarks/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Groups of requirements need a newer pip than the one that some Pythons bring along.
-$(VENV)/.made $(VENV)-fallback/.made $(VENV)-lint/.made $(VENV)-types/.made $(VENV)-release/.made $(VENV)-coverage/.made:
+$(VENV)/.made $(VENV)-fallback/.made $(VENV)-lint/.made $(VENV)-types/.made $(VENV)-release/.made $(VENV)-coverage/.made $(VENV)-docs/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	{ echo "$(PYTHON) must be Python 3.10 or newer; name another: make PYTHON=python3.12"; exit 1; }
 	@echo "making $(@D) with $(PYTHON)"
@@ -160,6 +166,11 @@ $(VENV)-release/.installed: pyproject.toml | $(VENV)-release/.made
 $(VENV)-coverage/.installed: pyproject.toml | $(VENV)-coverage/.made
 	@echo "installing coverage.py, and what the tests and a build need"
 	$(call PIP_INSTALL,$(VENV)-coverage) --group coverage
+	@touch $@
+
+$(VENV)-docs/.installed: pyproject.toml | $(VENV)-docs/.made
+	@echo "installing what makes the site"
+	$(call PIP_INSTALL,$(VENV)-docs) --group docs
 	@touch $@
 
 $(VENV)-types/.installed: $(BUILD_INPUTS) | $(VENV)-types/.made
