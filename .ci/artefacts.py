@@ -54,6 +54,15 @@ def declared_version(source: Path) -> str:
     return found[1]
 
 
+def repository(source: Path) -> str:
+    """Where the project is, as the one place that names it has it."""
+    text = (source / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r'^repository = "([^"]+)"$', text, flags=re.MULTILINE)
+    if found is None:
+        raise SystemExit("pyproject.toml names no repository")
+    return found[1]
+
+
 def differences(where: str, found: set[str], expected: set[str]) -> list[str]:
     """What is there and should not be, and the other way round."""
     return [f"{where}: {name} is missing" for name in sorted(expected - found)] + [
@@ -187,6 +196,8 @@ def check_changes(source: Path, tracked: set[str], version: str, tag: str) -> li
     ]
     if tag and tag != f"v{version}":
         faults.append(f"the tag is {tag}, the sources are {version}")
+    if tag and "OWNER" in repository(source):
+        faults.append(f"pyproject.toml: {repository(source)} is no address of a repository")
     if tag and fragments:
         faults.append(f"not in CHANGELOG.md yet: {', '.join(fragments)}")
     if newest != version and (tag or not fragments):

@@ -7,6 +7,7 @@ has to be able to speak first, after this module was imported.
 
 from __future__ import annotations
 
+from fastcore import _namesake as _namesake  # warns
 from fastcore._shim import install
 from fastcore._version import __version__
 

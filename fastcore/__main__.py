@@ -8,6 +8,7 @@ of their own, fastcore_bench, which is loaded for `bench` alone.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import sys
@@ -15,12 +16,15 @@ import sysconfig
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
-import fastcore
+# Not from the package itself: its first file may be another project's, see _namesake.py.
+from fastcore import _namesake
+from fastcore._version import __version__
 
 ENGINES = ("auto", "c", "python")  # not from _engine.py: that would load one
 INTERESTS = ("adaptive", "strict")
-HERE = Path(fastcore.__file__).resolve().parent
+HERE = Path(__file__).resolve().parent
 
 DESCRIPTION = "asyncore and asynchat programs, unmodified, on a fast event loop."
 ENVIRONMENT = {
@@ -47,13 +51,14 @@ def make_parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     parser = argparse.ArgumentParser(
         prog="python -m fastcore", description=DESCRIPTION, allow_abbrev=False
     )
-    parser.add_argument("--version", action="version", version=f"fastcore {fastcore.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    commands.add_parser(
+    parser.add_argument("--version", action="version", version=f"fastcore {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    info = commands.add_parser(
         "info",
         help="show the engine, its pollers, the versions and how it was built",
         description="Show the engine, its pollers, the versions and how it was built.",
     )
+    info.add_argument("--json", action="store_true", help="the same for programs")
     run = commands.add_parser(
         "run",
         help="run an unmodified asyncore or asynchat program",
@@ -131,31 +136,52 @@ def choose(
     if interest is not None:
         os.environ["FASTCORE_INTEREST"] = interest
     try:
-        available = fastcore.pollers()
+        from fastcore._engine import pollers
+
+        available = pollers()
     except (ImportError, ValueError) as error:
         parser.error(str(error))
     if poller is not None and poller not in available:
         parser.error(f"no poller {poller!r} here; available: {', '.join(available)}")
 
 
-def info() -> str:
+def facts() -> dict[str, Any]:
     """What a bug report should contain."""
     from fastcore import _engine
 
-    pollers = _engine.pollers()
-    default = os.environ.get("FASTCORE_POLLER") or pollers[0]
-    listed = [f"{name} (default)" if name == default else name for name in pollers]
-    if default not in pollers:
+    pollers = list(_engine.pollers())
+    return {
+        "fastcore": __version__,
+        "folder": str(HERE),
+        "python": interpreter(),
+        "platform": platform.platform(),
+        "engine": _engine.name,
+        "why": _engine.why,
+        "pollers": pollers,
+        "poller": os.environ.get("FASTCORE_POLLER") or pollers[0],
+        "extension": _engine.found,
+        "missing": _engine.missing,
+        "notes": [*shadowing(), *namesake()],
+        "built": dict(_engine.build_info),
+    }
+
+
+def info(found: dict[str, Any]) -> str:
+    """The same for people."""
+    default = found["poller"]
+    listed = [f"{name} (default)" if name == default else name for name in found["pollers"]]
+    if default not in found["pollers"]:
         listed.append(f"(FASTCORE_POLLER={default} is not one of them)")
     rows = [
-        ("fastcore", f"{fastcore.__version__} in {Path(_engine.__file__).parent}"),
-        ("python", interpreter()),
-        ("platform", platform.platform()),
-        ("engine", f"{_engine.name} ({_engine.why})"),
+        ("fastcore", f"{found['fastcore']} in {found['folder']}"),
+        ("python", found["python"]),
+        ("platform", found["platform"]),
+        ("engine", f"{found['engine']} ({found['why']})"),
         ("pollers", ", ".join(listed)),
-        ("extension", extension()),
-        *(("note", note) for note in shadowing()),
-        *((f"built: {key}", value) for key, value in _engine.build_info.items()),
+        # Where it is, or the reason that its build left behind.
+        ("extension", found["extension"] or f"none: {found['missing']}"),
+        *(("note", note) for note in found["notes"]),
+        *((f"built: {key}", value) for key, value in found["built"].items()),
     ]
     width = max(len(label) for label, _ in rows)
     return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
@@ -168,13 +194,6 @@ def interpreter() -> str:
         return named
     is_on = getattr(sys, "_is_gil_enabled", lambda: True)()
     return f"{named}, free-threaded, the GIL is {'on' if is_on else 'off'}"
-
-
-def extension() -> str:
-    """Where the C engine is, or the reason that its build left behind."""
-    from fastcore import _engine
-
-    return _engine.found if _engine.found is not None else f"none: {_engine.missing}"
 
 
 def shadowing() -> list[str]:
@@ -191,6 +210,16 @@ def shadowing() -> list[str]:
                 " has one: run this in another folder, or with python -I -m fastcore"
             ]
     return []
+
+
+def namesake() -> list[str]:
+    """Whether the other project of this name is installed, or has left files here."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return [f"fastcore {version('fastcore')} is installed, too. {_namesake.ADVICE}"]
+    except PackageNotFoundError:
+        return [_namesake.ADVICE] if _namesake.is_there else []
 
 
 def has_extension(package: Path) -> bool:
@@ -229,12 +258,16 @@ def main(argv: list[str]) -> None:
         sys.exit(bench(argv[1:], parser))
     own, program = split_command_line(argv)
     options = parser.parse_args(own)
+    if options.command is None:
+        parser.print_help()
+        return
     if options.command in ENVIRONMENT:
         change_environment(options.command, parser)
         return
     if options.command == "info":
         try:
-            print(info())
+            found = facts()
+            print(json.dumps(found, indent=2) if options.json else info(found))
         except (ImportError, ValueError) as error:
             parser.error(str(error))
         return
@@ -248,6 +281,13 @@ def main(argv: list[str]) -> None:
         _run.run_module(target, rest)
     else:
         _run.run_script(target, rest)
+
+
+def command() -> None:
+    """The console script: `fastcore run ...` is `python -m fastcore run ...`."""
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        sys.path[0] = os.getcwd()  # as for -m; it was the folder of the script
+    main(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from . import _namesake as _namesake  # warns
 from ._engine import Engine, Handle, Mode, pollers
 
 if TYPE_CHECKING:

@@ -48,10 +48,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         is_on_site = file is not None and not file.inclusion.is_excluded()
         if is_on_site or not (SOURCE / path).exists():
             return match[0]  # where there is nothing, mkdocs complains
+        kind = "tree" if (SOURCE / path).is_dir() else "blob"
         if match["image"]:
             kind = "raw"
-        else:
-            kind = "tree" if (SOURCE / path).is_dir() else "blob"
         url = f"{config.repo_url.rstrip('/')}/{kind}/main/{path}{match['anchor'] or ''}"
         return f"{match['image']}{match['text']}({url})"
 

@@ -27,7 +27,7 @@ ORDER = """aio deadlines flow limits draining logs _mixins
     tls _tls_socket _tls_errors asynchat _default asyncore loop _engine
     engine dispatch timers heap interest sweeps table inbox
     channel push sockets lines kernel pollers
-    _wakeup _descriptors _calls _secure _codes _originals _fifo""".split()
+    _wakeup _descriptors _calls _secure _codes _originals _fifo _namesake""".split()
 # And these are beside the loop: the ways in.
 BESIDE = {"__init__", "__main__", "_environment", "_finder", "_run", "_shim", "_version"}
 
