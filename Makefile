@@ -34,10 +34,11 @@ help:
 	@echo "                    BENCH_ARGS=--quick: 2), written to bench.json"
 	@echo "make test           build with the C engine, then test every engine and poller"
 	@echo "make test-fallback  the same without the C engine (no compiler needed)"
-	@echo "make lint           ruff; shellcheck for the scripts; zizmor and schemas for .github"
+	@echo "make lint           ruff, cython-lint, clang-format; shellcheck for the scripts; zizmor and"
+	@echo "                    schemas for .github"
 	@echo "make types          build with the C engine, then mypy, pyright and stubtest"
 	@echo "make lint-workflows one linter more for .github/workflows (needs node and npm)"
-	@echo "make format         let ruff format the Python files"
+	@echo "make format         let ruff format the Python files, and clang-format the C"
 	@echo "make docs           the documentation as a site, in build/site; warnings are errors"
 	@echo "make release-check  all that can be done before a release is tagged (TAG=v1.2.3)"
 	@echo "make instructions   count what a request costs the C engine (needs valgrind)"
@@ -66,6 +67,8 @@ test-fallback: $(VENV)-fallback/.test-installed
 lint: $(VENV)-lint/.installed
 	$(VENV)-lint/bin/ruff check .
 	$(VENV)-lint/bin/ruff format --check .
+	PATH="$(abspath $(VENV)-lint)/bin:$$PATH" cython-lint fastcore/_c/*.pyx fastcore/_c/*.pxd
+	$(VENV)-lint/bin/clang-format --dry-run -Werror src/*.c src/*.h
 	$(VENV)-lint/bin/shellcheck -x $(filter-out %.py %.json %/__pycache__,$(wildcard .ci/*))
 	$(VENV)-lint/bin/zizmor --offline --quiet --persona=pedantic .github
 	$(VENV)-lint/bin/check-jsonschema --builtin-schema vendor.github-workflows $(wildcard $(WORKFLOWS))
@@ -91,6 +94,7 @@ types: $(VENV)-types/.installed
 format: $(VENV)-lint/.installed
 	$(VENV)-lint/bin/ruff check --fix .
 	$(VENV)-lint/bin/ruff format .
+	$(VENV)-lint/bin/clang-format -i src/*.c src/*.h
 
 # The variable: the theme would speak of a mkdocs that is not the one in use.
 docs: $(VENV)-docs/.installed

@@ -38,7 +38,7 @@ CLIENT = re.compile(r'a client (over TLS )?sends (".*") and hears (".*")')
 
 # What each page begins with.  Addresses of the documents become free ones of this machine; what
 # listens is told of to the client, and what would go on for ever ends when that is done.
-BEGINNING = r'''
+BEGINNING = r"""
 import os, socket, ssl, sys, threading, time
 from fastcore import asyncore as _asyncore
 import fastcore as _fastcore
@@ -112,7 +112,7 @@ def _run(text, place, names, conversation=None):
         _asyncore.close_all(ignore_all=True)
     if faults:
         raise faults[0]
-'''
+"""
 
 
 def blocks(page: Path) -> list[tuple[int, list[str], str]]:
