@@ -197,7 +197,7 @@ def interpreter() -> str:
 
 
 def shadowing() -> list[str]:
-    """Whether a package without the extension hides an installed one that has it."""
+    """Whether this is a package without the extension that hides one that has it, or a checkout."""
     from fastcore import _engine
 
     if _engine.found is not None:
@@ -209,6 +209,11 @@ def shadowing() -> list[str]:
                 f"the package in {HERE} comes first here and has no extension; the one in {other}"
                 " has one: run this in another folder, or with python -I -m fastcore"
             ]
+    if (HERE.parent / "setup.py").is_file():
+        return [
+            f"this is the source tree in {HERE.parent}, where Python has looked first; nothing is "
+            f"compiled there: python -m pip install {HERE.parent}, and run this in another folder"
+        ]
     return []
 
 

@@ -1,8 +1,9 @@
 """Warns where another project of the same name has files in this package's folder.
 
 fast.ai's distribution `fastcore` is imported under that name too, and pip writes both into one
-folder, where each overwrites files of the other.  Looked at once in a process, at the first import;
-it costs a look for one file, and must not know what is installed besides.
+folder, where each overwrites files of the other.  Loaded once in a process: by the package, where
+it sees such a file, and by loop.py, where the package's first file may be the other project's.
+Must not know what is installed besides.
 """
 
 from __future__ import annotations

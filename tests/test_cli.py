@@ -90,6 +90,16 @@ def test_info_says_when_a_source_folder_hides_the_c_engine(
         assert all(word in note for note in notes)
 
 
+def test_info_says_that_it_is_the_source_tree(tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("*.so", "*.pyd", "_no_extension.txt", "__pycache__")
+    shutil.copytree(Path(fastcore.__file__).parent, tmp_path / "fastcore", ignore=ignored)
+    (tmp_path / "setup.py").touch()
+    done = python(tmp_path, "-S", "-m", "fastcore", "info", PYTHONPATH="")
+    (note,) = [line for line in done.stdout.splitlines() if line.startswith("note")]
+    assert f"this is the source tree in {tmp_path}" in note
+    assert f"python -m pip install {tmp_path}" in note
+
+
 def test_info_for_programs(tmp_path: Path) -> None:
     done = cli(tmp_path, "info", "--json", FASTCORE_ENGINE="python", FASTCORE_POLLER="select")
     assert done.returncode == 0, done.stderr
