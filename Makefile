@@ -19,6 +19,7 @@ BENCH_INPUTS := $(wildcard benchmarks/pyproject.toml benchmarks/README.md \
 	benchmarks/fastcore_bench/* benchmarks/fastcore_bench/*/*)
 PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
 WORKFLOWS = .github/workflows/*.yml
+FORMS = .github/ISSUE_TEMPLATE/fault.yml .github/ISSUE_TEMPLATE/wish.yml
 # What stubtest compares with what was built: the extensions with a stub, and the layers above.
 TYPED_MODULES = $(addprefix fastcore._c.,$(notdir $(basename $(wildcard fastcore/_c/*.pyi)))) \
 	$(addprefix fastcore.,_engine loop asyncore asynchat aio)
@@ -73,6 +74,7 @@ lint: $(VENV)-lint/.installed
 	$(VENV)-lint/bin/zizmor --offline --quiet --persona=pedantic .github
 	$(VENV)-lint/bin/check-jsonschema --builtin-schema vendor.github-workflows $(wildcard $(WORKFLOWS))
 	$(VENV)-lint/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(VENV)-lint/bin/check-jsonschema --builtin-schema vendor.github-issue-forms $(FORMS)
 
 # A linter more for the workflows; it needs node.
 lint-workflows:
