@@ -99,7 +99,10 @@ def check_wheel(path: Path, tracked: set[str]) -> list[str]:
     else:
         package = {name for name in tracked if name.startswith("fastcore/")}
         sources = {name for name in package if name.endswith(FOR_COMPILERS)}
-        extensions = {name.partition(".")[0] for name in sources}
+        # A .pxd with neither a .pyx nor a text in Python declares C that others use.
+        text = {name.replace("/_python/", "/_c/").partition(".")[0] for name in package - sources}
+        text |= {name.partition(".")[0] for name in sources if name.endswith(".pyx")}
+        extensions = {name.partition(".")[0] for name in sources} & text
         expected = package - sources
         expected |= PURE if path.name.endswith("-none-any.whl") else extensions
     with zipfile.ZipFile(path) as archive:

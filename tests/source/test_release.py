@@ -47,6 +47,7 @@ FILES = {
     "fastcore/_c/engine.pxd": "",
     "fastcore/_c/engine.pyi": "",
     "fastcore/_c/kernel.pxd": "",
+    "fastcore/_c/platform.pxd": "",
     "fastcore/_c/kernel.pyx": "",
     "fastcore/_c/push.pyx": "",
     "fastcore/_python/engine.py": "",
