@@ -202,7 +202,8 @@ def poll(timeout: float | None = 0.0, map: _Map | None = None) -> None:
         time.sleep(timeout)  # type: ignore[arg-type]
         return
     ready = select.select(readers, writers, both, timeout)
-    for fds, tell in zip(ready, (read, write, _exception), strict=True):
+    tells = _watched(map, read, write, _exception)
+    for fds, tell in zip(ready, tells, strict=True):
         for fd in fds:
             obj = map.get(fd)
             if obj is not None:

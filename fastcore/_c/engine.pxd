@@ -32,6 +32,7 @@ cdef class Engine:
     cdef long long _turns
     cdef long long _events
     cdef double _idle
+    cdef object _watch
 
     @cython.locals(drivers=dict, outer=Py_ssize_t)
     cpdef drive(self, Mode mode, double timeout, double count)
@@ -71,8 +72,10 @@ cdef class Engine:
     @cython.locals(handle=Handle)
     cdef Handle _call_at(self, double when, double interval, callback, tuple args)
     cdef Handle _handle(self, double when, double interval, callback, tuple args)
+    @cython.locals(handle=Handle)
+    cdef _call_watched(self, watch)
     @cython.locals(handle=Handle, args=tuple)
-    cdef _call_ready(self)
+    cdef _call_ready(self, Py_ssize_t count)
 
     cpdef bint has_pending(self) except -1
     cpdef next_deadline(self)

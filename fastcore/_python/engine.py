@@ -13,6 +13,7 @@ from collections.abc import Callable
 from math import inf, isnan
 from typing import Any
 
+from .._calls import Watch
 from .._codes import READ
 from .dispatch import Dispatch, Mode
 from .inbox import Guard, Report
@@ -77,6 +78,7 @@ class Engine:
         self._turns = 0
         self._events = 0
         self._idle = 0.0  # how long nothing has happened, in seconds of waits
+        self._watch: Watch | None = None
         _engines.add(self)
 
     # -- a turn ------------------------------------------------------------------------------
@@ -198,7 +200,10 @@ class Engine:
             timers.collect_due()
         if timers.ready:
             self._idle = 0.0
-            self._call_ready()
+            if self._watch is None:
+                self._call_ready(len(timers.ready))
+            else:
+                self._call_watched(self._watch)
         return True
 
     def _sleeps(self, waited: float) -> bool:
@@ -380,10 +385,22 @@ class Engine:
             raise TypeError(f"a callback must be callable, not {callback!r}")
         return Handle(self._timers, when, interval, callback, args)
 
-    def _call_ready(self) -> None:
-        """Call what is ready; what that makes ready is for the next turn."""
+    def _call_watched(self, watch: Watch) -> None:
+        """Do as _call_ready(), and tell `watch` of each callback."""
         ready = self._timers.ready
         for _ in range(len(ready)):
+            if not ready:
+                return  # a nested loop called them
+            handle = ready[0]
+            watch.call(handle._callback, self._call_next)
+
+    def _call_next(self) -> None:
+        self._call_ready(1)
+
+    def _call_ready(self, count: int) -> None:
+        """Call the first `count` that are ready; what that makes ready is for the next turn."""
+        ready = self._timers.ready
+        for _ in range(count):
             if not ready:
                 return  # a nested loop called them
             handle = ready.popleft()
@@ -516,6 +533,11 @@ class Engine:
             "timers": self._timers.count(),
             "callbacks": len(self._timers.ready),
         }
+
+    def watch(self, watch: Watch) -> None:
+        """Have all handlers and callbacks called through `watch` from now on."""
+        self._watch = watch
+        self._dispatch.call_through(watch)
 
     def release_if_idle(self) -> bool:
         """Hold nothing for a map that is empty, since a program may use a new map every time.
