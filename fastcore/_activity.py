@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
+from ._secure import is_wait
+
 # What the modules of the interpreter do without anybody outside noticing.
 _INSIDE = frozenset(
     {
@@ -76,7 +78,7 @@ class Activity:
     """What was done while watch() ran.
 
     `did_something`: anything but reading; `has_read`: something was read, or the end; `called`: the
-    names of the functions that ran; `error`: the exception with which handle_error() was called.
+    names of the functions that ran; `error`: the class of what a handler has raised.
     `seen` is False where another profile function took the place of this one.
     """
 
@@ -98,6 +100,11 @@ class Activity:
             if self.seen:
                 sys.setprofile(None)
 
+    def note_error(self, error: BaseException) -> None:
+        """Note what a handler has raised, unless that says that a secure socket has to wait."""
+        if not is_wait(error):
+            self.error = type(error).__name__
+
     def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "c_return":
             self._note_function(argument)
@@ -110,8 +117,9 @@ class Activity:
         name = frame.f_code.co_name
         self.called.add(name)
         if name == "handle_error":
-            kind = sys.exc_info()[0]
-            self.error = "an exception" if kind is None else kind.__name__
+            error = sys.exc_info()[1]
+            if error is not None:
+                self.note_error(error)
         elif name in _OUR_OUTPUT and frame.f_globals.get("__name__") in _OUR_MODULES:
             self.did_something = True
 

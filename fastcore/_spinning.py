@@ -89,15 +89,20 @@ class Spinning:
         number = attribute(channel, "_fileno")
         unread = count_unread(number) if type(number) is int else 0
         activity = Activity()
-        activity.watch(function, channel, *args)
-        if self._is_fruitless(kind, channel, number, unread, activity):
-            streak.fruitless += 1
-            if streak.fruitless >= LOOKED_INTO:
-                suspect.named = True
-                self._name(kind, channel, number, activity)
-        else:
-            streak.begin_again()
-            streak.patience = min(2 * streak.patience, SUSPECT_AT_LEAST)
+        try:
+            activity.watch(function, channel, *args)
+        except BaseException as error:
+            activity.note_error(error)
+            raise
+        finally:
+            if self._is_fruitless(kind, channel, number, unread, activity):
+                streak.fruitless += 1
+                if streak.fruitless >= LOOKED_INTO:
+                    suspect.named = True
+                    self._name(kind, channel, number, activity)
+            else:
+                streak.begin_again()
+                streak.patience = min(2 * streak.patience, SUSPECT_AT_LEAST)
 
     def _new_suspect(self, channel: Any) -> _Suspect | None:
         ours, known = id(channel), self._suspects

@@ -14,6 +14,7 @@ from typing import Any
 
 from . import _calls
 from ._calls import Judge
+from ._codes import READ, WRITE
 from ._names import (
     CLOSE,
     READ_EVENT,
@@ -55,11 +56,13 @@ class Watcher:
 
     def ask(self, channel: Any, judge: Judge) -> int:
         """Return what the channel wants."""
-        want: list[int] = []
-        what = "readable() and writable()"
-        self._time(what, channel, lambda: want.append(_calls.ask(channel, judge)))
-        self._spinning.note_want(channel, want[0])
-        return want[0]
+        want: int = self.time("readable() and writable()", channel, _calls.ask, channel, judge)
+        self.note_want(channel, want)
+        return want
+
+    def note_want(self, channel: Any, want: int) -> None:
+        """Note what a channel has answered."""
+        self._spinning.note_want(channel, want)
 
     def tell_readable(self, channel: Any, judge: Judge) -> None:
         """Call the read handler, if the channel still wants to read."""
@@ -71,7 +74,7 @@ class Watcher:
 
     def tell_urgent(self, channel: Any, judge: Judge) -> None:
         """Call the handler for urgent data."""
-        self._time("handle_expt()", channel, _calls.tell_urgent, channel, judge)
+        self.time("handle_expt()", channel, _calls.tell_urgent, channel, judge)
 
     def tell_closed(self, channel: Any, judge: Judge) -> None:
         """Call the handler for the end of the connection."""
@@ -84,11 +87,15 @@ class Watcher:
         def name() -> str:
             return name_of_handler(channel, kind, accepting=accepting)
 
-        self._time(name, channel, self._spinning.tell, kind, channel, function, args)
+        self.time(name, channel, self._spinning.tell, kind, channel, function, args)
 
     def call(self, callback: Any, call: Callable[[], None]) -> None:
         """Do `call()`, which calls `callback`."""
-        self._time(lambda: name_of_callback(callback), channel_of(callback), call)
+        self.time(lambda: name_of_callback(callback), channel_of(callback), call)
+
+    def view(self, map: Any) -> View:
+        """Return what stands for a map where the loop is not this package's engine."""
+        return View(self, map)
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -101,12 +108,15 @@ class Watcher:
         finally:
             elsewhere.seconds = before + monotonic() - start
 
-    def _time(self, what: Any, channel: Any, function: Callable[..., Any], *args: Any) -> None:
-        """Do `function(*args)`, and log if it takes long: without what is timed by itself."""
+    def time(self, what: Any, channel: Any, function: Callable[..., Any], *args: Any) -> Any:
+        """Return `function(*args)`, and log if it takes long: without what is timed by itself.
+
+        `what` is its name, or what returns that.
+        """
         elsewhere = self._elsewhere
         before, start = elsewhere.seconds, monotonic()
         try:
-            function(*args)
+            return function(*args)
         finally:
             passed = monotonic() - start
             taken = passed - (elsewhere.seconds - before)
@@ -125,3 +135,83 @@ class Watcher:
             seconds,
             extra={"channel": channel},
         )
+
+
+class View:
+    """A map whose channels are asked and called through a watcher; for `asyncore.poll()`."""
+
+    def __init__(self, watcher: Watcher, map: Any) -> None:
+        self._watcher = watcher
+        self._map = map
+
+    def __len__(self) -> int:
+        return len(self._map)
+
+    def items(self) -> list[tuple[int, Told]]:
+        """Return the descriptors, each with its channel's stand-in."""
+        return [(fd, Told(self._watcher, channel)) for fd, channel in list(self._map.items())]
+
+    def get(self, fd: int) -> Told | None:
+        """Return the stand-in of the channel that stands there now."""
+        channel = self._map.get(fd)
+        return None if channel is None else Told(self._watcher, channel)
+
+
+class Told:
+    """Stands for a channel in one turn; what it raises goes the way that it always goes."""
+
+    __slots__ = ("_channel", "_want", "_watcher")
+
+    def __init__(self, watcher: Watcher, channel: Any) -> None:
+        self._watcher = watcher
+        self._channel = channel
+        self._want = 0
+
+    @property
+    def accepting(self) -> Any:
+        """Whether it is a listener."""
+        return self._channel.accepting
+
+    def readable(self) -> Any:
+        """Return what the channel answers."""
+        answer = self._watcher.time("readable()", self._channel, self._channel.readable)
+        self._want = READ if answer else 0
+        return answer
+
+    def writable(self) -> Any:
+        """Return what the channel answers."""
+        answer = self._watcher.time("writable()", self._channel, self._channel.writable)
+        self._watcher.note_want(self._channel, self._want | (WRITE if answer else 0))
+        return answer
+
+    def handle_read_event(self) -> None:
+        """Have the channel read."""
+        self._watcher.tell(READ_EVENT, self._channel, _read)
+
+    def handle_write_event(self) -> None:
+        """Have the channel write."""
+        self._watcher.tell(WRITE_EVENT, self._channel, _write)
+
+    def handle_expt_event(self) -> None:
+        """Have the channel told of urgent data."""
+        self._watcher.time("handle_expt()", self._channel, self._channel.handle_expt_event)
+
+    def handle_close(self) -> None:
+        """Have the channel told of the end."""
+        self._watcher.tell(CLOSE, self._channel, _close)
+
+    def handle_error(self) -> None:
+        """Have the channel told of its exception, while that is active."""
+        self._watcher.time("handle_error()", self._channel, self._channel.handle_error)
+
+
+def _read(channel: Any) -> None:
+    channel.handle_read_event()
+
+
+def _write(channel: Any) -> None:
+    channel.handle_write_event()
+
+
+def _close(channel: Any) -> None:
+    channel.handle_close()

@@ -184,6 +184,9 @@ def poll(timeout: float | None = 0.0, map: _Map | None = None) -> None:
     """
     if map is None:
         map = socket_map
+    if _loop.watching and (watcher := _loop.watcher_of(map)) is not None:
+        watcher.apart(_poll, timeout, watcher.view(map))
+        return
     if not map:
         return
     readers: list[int] = []
@@ -202,8 +205,7 @@ def poll(timeout: float | None = 0.0, map: _Map | None = None) -> None:
         time.sleep(timeout)  # type: ignore[arg-type]
         return
     ready = select.select(readers, writers, both, timeout)
-    tells = _watched(map, read, write, _exception)
-    for fds, tell in zip(ready, tells, strict=True):
+    for fds, tell in zip(ready, (read, write, _exception), strict=True):
         for fd in fds:
             obj = map.get(fd)
             if obj is not None:
@@ -217,6 +219,9 @@ def poll2(timeout: float | None = 0.0, map: _Map | None = None) -> None:
     """
     if map is None:
         map = socket_map
+    if _loop.watching and (watcher := _loop.watcher_of(map)) is not None:
+        watcher.apart(_poll2, timeout, watcher.view(map))
+        return
     milliseconds = None if timeout is None else int(timeout * 1000)
     pollster = select.poll()
     if not map:
@@ -236,6 +241,7 @@ def poll2(timeout: float | None = 0.0, map: _Map | None = None) -> None:
 
 
 poll3 = poll2  # an old name
+_poll, _poll2 = poll, poll2  # as they are here: a program may replace them
 
 
 def _parts() -> tuple[Any, ...]:

@@ -340,8 +340,10 @@ class Loop:
 
     def _watch(self, slow: float) -> None:
         """Have all that is called timed, and spinning channels looked for."""
-        # Nobody else needs the module.
-        from ._watch import Watcher
+        global watching
+        from ._watch import Watcher  # here: nobody else needs it
+
+        watching = True
 
         engine = weakref.ref(self._engine)
 
@@ -426,6 +428,9 @@ _loops: weakref.WeakValueDictionary[int, Loop] = weakref.WeakValueDictionary()
 _homes: weakref.WeakValueDictionary[int, Home] = weakref.WeakValueDictionary()
 _kept: set[Loop] = set()
 
+# Whether any loop was ever watched.
+watching = False
+
 # Held while a loop is made for a map that has none: two threads must not make one each.
 _making = threading.RLock()
 
@@ -452,7 +457,15 @@ def get_home(map: Any) -> Home:
             home = _homes.get(id(map))
             if home is None:
                 home = _homes[id(map)] = Home(map, _loops.get(id(map)))
+        if home.loop is None and _default_slow() is not None:
+            _make_loop(map)  # a program that takes its turns by itself is watched, too
     return home
+
+
+def watcher_of(map: Any) -> Watcher | None:
+    """Return what watches the loop of a map."""
+    known = _loops.get(id(map))
+    return None if known is None else known._watcher
 
 
 def _make_loop(map: Any) -> Loop:
