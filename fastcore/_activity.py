@@ -77,12 +77,14 @@ _OUR_CHANNELS = ("fastcore._c.channel", "fastcore._python.channel")
 class Activity:
     """What was done while watch() ran.
 
-    `did_something`: anything but reading; `has_read`: something was read, or the end; `called`: the
-    names of the functions that ran; `error`: the class of what a handler has raised.
-    `seen` is False where another profile function took the place of this one.
+    `handlers` are the methods of a channel by their names.  `did_something`: anything but reading;
+    `has_read`: something was read, or the end; `called`: the names of those methods that ran;
+    `error`: the class of what a handler has raised.  `seen` is False where another profile function
+    took the place of this one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, handlers: dict[str, Any]) -> None:
+        self._names = {_code_of(handler): name for name, handler in handlers.items()}
         self.did_something = False
         self.has_read = False
         self.called: set[str] = set()
@@ -114,13 +116,12 @@ class Activity:
             self._note_answer(frame, argument)
 
     def _note_call(self, frame: FrameType) -> None:
-        name = frame.f_code.co_name
+        name = self._names.get(frame.f_code, "")
         self.called.add(name)
-        if name == "handle_error":
-            error = sys.exc_info()[1]
-            if error is not None:
-                self.note_error(error)
-        elif name in _OUR_OUTPUT and frame.f_globals.get("__name__") in _OUR_MODULES:
+        error = sys.exc_info()[1] if name == "handle_error" else None
+        if error is not None:
+            self.note_error(error)
+        if frame.f_code.co_name in _OUR_OUTPUT and frame.f_globals.get("__name__") in _OUR_MODULES:
             self.did_something = True
 
     def _note_answer(self, frame: FrameType, answer: Any) -> None:
@@ -167,6 +168,10 @@ def _where_defined(kind: type[Any], name: str) -> type[Any]:
         if name in vars(each):
             return each
     return kind
+
+
+def _code_of(function: Any) -> Any:
+    return getattr(getattr(function, "__func__", function), "__code__", None)
 
 
 def can_be_seen(function: Any) -> bool:

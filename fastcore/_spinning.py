@@ -1,8 +1,8 @@
 """Which channels spin: their events lead to nothing, again and again, and come again at once.
 
 A channel whose events of one kind go on while it wants the same is under suspicion, as every busy
-one is.  Then a few of its handlers run under a profile function, which sees whether they do anything
-to any file at all; the suspicion is dropped where one does.  Must not know engines.
+one is.  Then a few of its handlers run under a profile function, which sees whether they do
+anything to any file at all; the suspicion is dropped where one does.  Must not know engines.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any
 
 from ._activity import Activity, can_be_seen
 from ._calls import find_socket
+from ._codes import READ, WRITE
 from ._descriptors import count_unread, is_at_end
-from ._names import CLOSE, HANDLERS, READ_EVENT, attribute, describe
+from ._names import CLOSE, HANDLERS, READ_EVENT, WRITE_EVENT, attribute, describe
 from ._secure import holds_unread
 
 _log = logging.getLogger("fastcore")
@@ -26,7 +27,9 @@ _log = logging.getLogger("fastcore")
 # let go by, up to the last number: a busy channel is hardly ever looked into.
 SUSPECT_AFTER = 100
 LOOKED_INTO = 20
-SUSPECT_AT_LEAST = 12800
+SUSPECT_AT_MOST = 12800
+
+_METHODS = (*HANDLERS[READ_EVENT], *HANDLERS[WRITE_EVENT], "handle_close", "handle_error")
 
 
 class _Streak:
@@ -88,7 +91,7 @@ class Spinning:
             return
         number = attribute(channel, "_fileno")
         unread = count_unread(number) if type(number) is int else 0
-        activity = Activity()
+        activity = Activity({name: attribute(channel, name) for name in _METHODS})
         try:
             activity.watch(function, channel, *args)
         except BaseException as error:
@@ -99,10 +102,10 @@ class Spinning:
                 streak.fruitless += 1
                 if streak.fruitless >= LOOKED_INTO:
                     suspect.named = True
-                    self._name(kind, channel, number, activity)
+                    self._name(kind, channel, number, suspect.want, activity)
             else:
                 streak.begin_again()
-                streak.patience = min(2 * streak.patience, SUSPECT_AT_LEAST)
+                streak.patience = min(2 * streak.patience, SUSPECT_AT_MOST)
 
     def _new_suspect(self, channel: Any) -> _Suspect | None:
         ours, known = id(channel), self._suspects
@@ -123,36 +126,44 @@ class Spinning:
             return False
         if kind != READ_EVENT or type(number) is not int:
             return not activity.has_read
-        if count_unread(number) != unread or not self._is_readable(number):
+        if count_unread(number) != unread:
             return False
-        if not activity.has_read:
+        if unread == 0 and _has_ended(channel, number):
             return True
-        sock = find_socket(channel)
-        return unread == 0 and is_at_end(number, sock) and not holds_unread(sock)
+        return not activity.has_read and self._is_readable(number)
 
-    def _name(self, kind: str, channel: Any, number: Any, activity: Activity) -> None:
+    def _name(self, kind: str, channel: Any, number: Any, want: int, activity: Activity) -> None:
         self._counts["spinning_channels"] += 1
         _log.warning(
             "spinning: %s events of %s lead to nothing (%s): %s",
             kind,
             describe(channel),
-            _state(channel, number),
+            _state(channel, number, want),
             _mistake(kind, channel, number, activity),
             extra={"channel": channel},
         )
 
 
+def _has_ended(channel: Any, number: int) -> bool:
+    """Whether nothing is left to be read of what the channel stands for, but its end."""
+    sock = find_socket(channel)
+    return is_at_end(number, sock) and not holds_unread(sock)
+
+
 def _is_gone(channel: Any, number: Any) -> bool:
     """Whether a channel stands in its map no more, or there under another number."""
-    return attribute(channel, "_fileno", number) != number
+    return bool(attribute(channel, "_fileno", number) != number)
 
 
-def _state(channel: Any, number: Any) -> str:
+def _state(channel: Any, number: Any, want: int) -> str:
     """Return what can be said of a channel without asking it."""
     names = ("accepting", "connecting", "connected", "closing")
     found = [name for name in names if attribute(channel, name, False)]
     if "connected" not in found and "accepting" not in found:
         found.append("not connected")
+    if want > 0:
+        wishes = [word for bit, word in ((READ, "read"), (WRITE, "write")) if want & bit]
+        found.append(f"wants to {' and '.join(wishes)}")
     if type(number) is int:
         found.append(f"descriptor {number}")
         found.append(f"{count_unread(number)} bytes unread")
@@ -172,8 +183,6 @@ def _mistake(kind: str, channel: Any, number: Any, activity: Activity) -> str:
         return "writable() says True but handle_write() sends nothing"
     if attribute(channel, "accepting", False):
         return "handle_accept() does not accept()"
-    if is_at_end(number, find_socket(channel)) and (
-        activity.has_read or "handle_close" in activity.called
-    ):
+    if _has_ended(channel, number) and (activity.has_read or "handle_close" in activity.called):
         return "the peer has ended the connection, and handle_close() does not close()"
     return "handle_read() does not read, while readable() says True"

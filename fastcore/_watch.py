@@ -1,4 +1,4 @@
-"""What stands between a loop and all that it calls, where slow and spinning handlers are looked for.
+"""What stands between a loop and all that it calls, to name what is slow and what spins.
 
 A watched loop's engine calls channels and callbacks through a `Watcher`; any other never meets this
 module.  The clock is the loop's own: a test that stops the time does not stop it.  Must not know

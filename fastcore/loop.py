@@ -85,8 +85,8 @@ class Loop:
     channels that spin (default: 0.1 where the environment's FASTCORE_DEBUG is 1, else nobody looks;
     docs/debugging.md).
 
-    Raises ValueError for an unknown poller or interest, for a negative duration, and where the map has a loop that is
-    running or has timers.  Close the loop with `close()` or a `with` block.
+    Raises ValueError for an unknown poller or interest, for a negative duration, and where the map
+    has a loop that is running or has timers.  Close the loop with `close()` or a `with` block.
     """
 
     passed_through: tuple[type[BaseException], ...] = (ExitNow, KeyboardInterrupt, SystemExit)
