@@ -79,7 +79,8 @@ def name_of_callback(callback: Any) -> str:
 
 
 def channel_of(callback: Any) -> Any:
-    """Return the object whose method a callback is, None where it is a function."""
+    """Return the channel whose method a callback is, None where it is nobody's."""
     while isinstance(callback, partial):
         callback = callback.func
-    return getattr(callback, "__self__", None)
+    owner = getattr(callback, "__self__", None)
+    return None if attribute(owner, "handle_read_event") is None else owner

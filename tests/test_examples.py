@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import http.client
 import http.server
 import os
 import re
@@ -429,6 +430,95 @@ def test_guarded_server_has_deadlines(engine: str) -> None:
                 assert line_of_log, logged
                 logged += line_of_log
         assert "login timeout" in logged and "idle timeout" in logged
+        end_well(process)
+
+
+def encrypted(port: int) -> ssl.SSLSocket:
+    """A client of a server that has the certificate of these tests."""
+    context = ssl.create_default_context(cafile=CERTIFICATE)
+    context.set_alpn_protocols(["http/1.1"])
+    return context.wrap_socket(connect(port), server_hostname="localhost")
+
+
+def everything(client: socket.socket) -> bytes:
+    """What a server sends until it closes."""
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+@needs_sigterm
+def test_https_server(engine: str) -> None:
+    numbers = "".join(f"{number}\n" for number in range(200_000)).encode()
+    with serving(engine, command("https_server.py", str(CERTIFICATE))) as (process, port):
+        context = ssl.create_default_context(cafile=CERTIFICATE)
+        web = http.client.HTTPSConnection("localhost", port, timeout=TIMEOUT, context=context)
+        for method, path, status, length in [
+            ("GET", "/", 200, 55),
+            ("GET", "/numbers.txt?all", 200, len(numbers)),
+            ("HEAD", "/numbers.txt", 200, 0),
+            ("GET", "/none", 404, 10),
+            ("POST", "/", 405, 19),
+            ("GET", "/" + "x" * 10_000, 431, 32),
+        ]:
+            web.request(method, path)
+            answer = web.getresponse()
+            assert (answer.status, len(answer.read())) == (status, length), (method, path)
+        web.close()
+        with encrypted(port) as client:
+            assert client.selected_alpn_protocol() == "http/1.1"
+            asked = b"GET /numbers.txt HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            client.sendall(asked * 3 + b"GET / HTTP/1.0\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+            answers = everything(client)
+            assert answers.count(numbers) == 3
+            assert answers.count(b"HTTP/1.1 200 OK") == 4
+        with encrypted(port) as client:
+            # A long answer is under way when the server is told to end: it gets it whole.
+            client.sendall(asked)
+            got = client.recv(100)
+            process.terminate()
+            got += everything(client)
+            assert got.endswith(numbers[-100:]) and len(got) > len(numbers)
+        assert "numbers" not in end_well(process, terminated=True)
+
+
+@needs_sigterm
+def test_https_server_refuses(engine: str) -> None:
+    line = command("https_server.py", str(CERTIFICATE), "--each", "2", "--request", "0.3")
+    with serving(engine, line) as (process, port):
+        with encrypted(port) as silent, encrypted(port) as slow:
+            with pytest.raises(OSError), connect(port) as refused:
+                refused.sendall(b"x")
+                assert refused.recv(1) == b"x"
+            slow.sendall(b"GET / HTT")
+            assert everything(slow) == everything(silent) == b""
+        for wrong, status in [
+            (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+            (b"hello\r\n\r\n", b"400"),
+            (b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", b"413"),
+        ]:
+            with encrypted(port) as client:
+                client.sendall(wrong)
+                assert everything(client).startswith(b"HTTP/1.1 " + status)
+        with connect(port) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            everything(plain)
+        logged = end_well(process)
+    assert "HTTP" in logged and "request" in logged and "Traceback" not in logged
+
+
+@needs_sigterm
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_https_server_with_curl(engine: str, tmp_path: Path) -> None:
+    with serving(engine, command("https_server.py", str(CERTIFICATE))) as (process, port):
+        site = f"https://localhost:{port}"
+        options = ["--silent", "--show-error", "--cacert", str(CERTIFICATE), "--noproxy", "*"]
+        done = subprocess.run(
+            ["curl", *options, "--fail", f"{site}/", f"{site}/numbers.txt"],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=True,
+        )
+        assert done.stdout.startswith("This server") and done.stdout.endswith("\n199999\n")
         end_well(process)
 
 
