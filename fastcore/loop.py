@@ -428,7 +428,7 @@ _loops: weakref.WeakValueDictionary[int, Loop] = weakref.WeakValueDictionary()
 _homes: weakref.WeakValueDictionary[int, Home] = weakref.WeakValueDictionary()
 _kept: set[Loop] = set()
 
-# Whether any loop was ever watched.
+# Whether any loop was ever watched, or is to be.
 watching = False
 
 # Held while a loop is made for a map that has none: two threads must not make one each.
@@ -451,20 +451,23 @@ def get_loop(map: MutableMapping[int, Any]) -> Loop:
 
 def get_home(map: Any) -> Home:
     """Return what the channels of `map` hold; asks nothing of the map, and makes no loop."""
+    global watching
     home = _homes.get(id(map))
     if home is None:
         with _making:
             home = _homes.get(id(map))
             if home is None:
                 home = _homes[id(map)] = Home(map, _loops.get(id(map)))
-        if home.loop is None and _default_slow() is not None:
-            _make_loop(map)  # a program that takes its turns by itself is watched, too
+        if not watching and _default_slow() is not None:
+            watching = True  # also where a program takes its turns by itself
     return home
 
 
 def watcher_of(map: Any) -> Watcher | None:
-    """Return what watches the loop of a map."""
+    """Return what watches the loop of a map, made where it is to be watched."""
     known = _loops.get(id(map))
+    if known is None and type(map) is dict and _default_slow() is not None:
+        known = _make_loop(map)
     return None if known is None else known._watcher
 
 
