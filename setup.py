@@ -30,7 +30,17 @@ from setuptools.command.build_ext import build_ext
 
 MODES = ("auto", "require", "skip")
 # The modules of the C engine: those that are the Python engine's too, and those that are not.
-SHARED = ("engine", "dispatch", "interest", "sweeps", "timers", "inbox", "lines")
+SHARED = (
+    "engine",
+    "waits",
+    "callbacks",
+    "dispatch",
+    "interest",
+    "sweeps",
+    "timers",
+    "inbox",
+    "lines",
+)
 C_ALONE = ("kernel", "table", "heap", "sockets", "push")
 POLLERS = ("poller", "poller_epoll", "poller_kqueue", "poller_poll", "poller_select")
 # Where an installation without the extension says why: `python -m fastcore

@@ -100,6 +100,7 @@ else:
         Tools that freeze programs follow import statements, and see none in an extension module.
         """
         from fastcore._c import (  # noqa: F401
+            callbacks,
             channel,
             dispatch,
             engine,
@@ -113,6 +114,7 @@ else:
             sweeps,
             table,
             timers,
+            waits,
         )
 
     def _part(module: str, name: str) -> object:

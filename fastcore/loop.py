@@ -187,13 +187,13 @@ class Loop:
 
         Raises TypeError where it is not callable, and RuntimeError where the loop is closed.
         """
-        handle = self._engine.call_soon(callback, args)
+        handle = self._engine.callbacks.call_soon(callback, args)
         self._keep()
         return handle
 
     def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any) -> Handle:
         """As call_soon(), from any thread or signal handler; wakes a wait that blocks."""
-        handle = self._engine.call_soon(callback, args)
+        handle = self._engine.callbacks.call_soon(callback, args)
         self._keep()
         self._engine.wakeup()
         return handle
@@ -203,7 +203,7 @@ class Loop:
 
         Raises as call_soon(), and ValueError for a time that is NaN.
         """
-        handle = self._engine.call_later(delay, callback, args)
+        handle = self._engine.callbacks.call_later(delay, callback, args)
         self._keep()
         return handle
 
@@ -212,7 +212,7 @@ class Loop:
 
         Raises as call_later().
         """
-        handle = self._engine.call_at(when, callback, args)
+        handle = self._engine.callbacks.call_at(when, callback, args)
         self._keep()
         return handle
 
@@ -222,7 +222,7 @@ class Loop:
         The beats stay where they were laid; beats that were missed are left out.  Raises as
         call_soon(), and ValueError for an interval that is not positive and finite.
         """
-        handle = self._engine.call_every(interval, callback, args)
+        handle = self._engine.callbacks.call_every(interval, callback, args)
         self._keep()
         return handle
 

@@ -2,13 +2,15 @@
 
 cimport cython
 
+from .callbacks cimport Callbacks
 from .dispatch cimport Dispatch, Mode
 from .inbox cimport Guard
 from .interest cimport Interest, Registration
 from .kernel cimport Kernel, get_ident, monotonic
-from .timers cimport Handle, Timers
+from .timers cimport Timers
+from .waits cimport Waits
 
-cdef double QUIET, ASLEEP, SLEEP, STEP_ASIDE, REST, SOON
+cdef double STEP_ASIDE, REST, SOON
 cdef long long LOOK_EVERY
 cdef Py_ssize_t DEEPEST
 
@@ -16,6 +18,7 @@ cdef Py_ssize_t DEEPEST
 @cython.final
 cdef class Engine:
     cdef object __weakref__
+    cdef readonly Callbacks callbacks
     cdef readonly object map
     cdef readonly str poller
     cdef readonly bint closed
@@ -26,13 +29,10 @@ cdef class Engine:
     cdef Interest _interest
     cdef Dispatch _dispatch
     cdef Timers _timers
-    cdef tuple _passed_through
-    cdef object _report
+    cdef Waits _waits
     cdef bint _stopping
     cdef long long _turns
     cdef long long _events
-    cdef double _idle
-    cdef object _watch
 
     @cython.locals(drivers=dict, outer=Py_ssize_t)
     cpdef drive(self, Mode mode, double timeout, double count)
@@ -46,36 +46,16 @@ cdef class Engine:
     )
     cdef _drive(self, Mode mode, double timeout, double count, bint nested)
     cdef _end_drive(self, Mode outer_mode, bint outer_stops, bint nested)
-    @cython.locals(dispatch=Dispatch, timers=Timers, acted=bint, waited=double, fired=list)
+    @cython.locals(dispatch=Dispatch, timers=Timers, acted=bint, looks=bint, fired=list)
     cdef bint _turn(self, double timeout, bint counted, bint hosted) except -1
-    cdef bint _sleeps(self, double waited) except -1
     @cython.locals(mode=Mode)
     cdef bint _is_done(self) except -1
-    @cython.locals(timers=Timers, fired=list)
-    cdef list _wait(self, double timeout, bint at_once)
-    @cython.locals(
-        now=double, deadline=double, look=double, sweep=double, due=double, fired=list
-    )
-    cdef list _wait_for_what_is_due(self, double timeout, double quiet)
-
     cpdef attach(self, key, channel)
     cpdef detach(self, key)
     cpdef touch(self, key, channel)
     cpdef pause(self, key, channel, double seconds)
     @cython.locals(registration=Registration)
     cpdef _pause(self, key, channel, double seconds)
-
-    cpdef Handle call_soon(self, callback, tuple args)
-    cpdef Handle call_later(self, double delay, callback, tuple args)
-    cpdef Handle call_at(self, double when, callback, tuple args)
-    cpdef Handle call_every(self, double interval, callback, tuple args)
-    @cython.locals(handle=Handle)
-    cdef Handle _call_at(self, double when, double interval, callback, tuple args)
-    cdef Handle _handle(self, double when, double interval, callback, tuple args)
-    @cython.locals(handle=Handle)
-    cdef _call_watched(self, watch)
-    @cython.locals(handle=Handle, args=tuple)
-    cdef _call_ready(self, Py_ssize_t count)
 
     cpdef bint has_pending(self) except -1
     cpdef next_deadline(self)

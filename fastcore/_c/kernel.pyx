@@ -16,65 +16,37 @@ from libc.errno cimport EBADF, EINTR, ERANGE, errno
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t
 
+from .platform cimport (
+    CYTHON_HEX_VERSION,
+    KERNEL_HAS_NO_GIL,
+    PLATFORM_COMPILER,
+    PLATFORM_KQUEUE,
+    platform_flag_lower,
+    platform_flag_raise,
+    platform_monotonic,
+)
+from .poller cimport (
+    POLLER_INVALID,
+    POLLER_MUTED,
+    POLLER_READ,
+    POLLER_URGENT,
+    poller,
+    poller_event,
+    poller_fd,
+    poller_find,
+    poller_kind,
+    poller_kinds,
+    poller_query,
+    poller_query_now,
+    poller_token,
+)
+
 import os
 import weakref
 
 from .. import _codes
 from .._originals import sleep
 from .._wakeup import WakeUp
-
-
-cdef extern from "poller.h" nogil:
-    ctypedef int poller_fd
-    enum:
-        POLLER_READ
-        POLLER_URGENT
-        POLLER_INVALID
-        POLLER_MUTED
-    ctypedef struct poller_token:
-        uint32_t index
-        uint32_t generation
-    ctypedef struct poller_event:
-        poller_token token
-        int mask
-    ctypedef struct poller:
-        pass
-    ctypedef struct poller_kind:
-        const char *name
-        poller *(*open)() noexcept nogil
-        void (*close)(poller *) noexcept nogil
-        int (*is_own)(poller *) noexcept nogil
-        int (*set)(poller *, poller_fd, poller_token, int, int) noexcept nogil
-        int (*look)(poller *, poller_fd, poller_token, int) noexcept nogil
-        int (*wait)(poller *, int64_t, poller_event *, int) noexcept nogil
-        int (*fileno)(poller *) noexcept nogil
-    ctypedef struct poller_query:
-        poller_fd fd
-        int mask
-    const poller_kind **poller_kinds
-    const poller_kind *poller_find(const char *)
-    int poller_query_now(poller_query *, int) noexcept
-
-
-cdef extern from "platform.h" nogil:
-    double platform_monotonic()
-    bint platform_flag_raise(int *)
-    void platform_flag_lower(int *)
-    const char *PLATFORM_COMPILER
-    const char *PLATFORM_KQUEUE
-
-
-cdef extern from *:
-    """
-    #ifdef Py_GIL_DISABLED
-    #define KERNEL_HAS_NO_GIL 1
-    #else
-    #define KERNEL_HAS_NO_GIL 0
-    #endif
-    """
-    bint KERNEL_HAS_NO_GIL
-    unsigned long CYTHON_HEX_VERSION
-
 
 name = "c"
 

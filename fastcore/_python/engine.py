@@ -10,24 +10,21 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
-from math import inf, isnan
+from math import inf
 from typing import Any
 
 from .._calls import Watch
 from .._codes import READ
+from .callbacks import Callbacks
 from .dispatch import Dispatch, Mode
 from .inbox import Guard, Report
 from .interest import Interest, Registration
 from .kernel import Kernel, get_ident, monotonic, name
-from .timers import SOON, Handle, Timers
+from .timers import SOON, Timers
+from .waits import Waits
 
-# When nothing happened for QUIET seconds, and every LOOK_EVERY turns, the engine looks for sockets
-# that were closed without its knowledge.  When it has waited ASLEEP seconds for nothing it leaves
-# that be for a minute: of the program's own code only another thread can have closed one.
-QUIET = 0.1
+# Every LOOK_EVERY turns the engine looks for sockets that were closed without its knowledge.
 LOOK_EVERY = 256
-ASLEEP = 1.5
-SLEEP = 60.0
 
 # How long a thread waits for its turn where another one is in the loop, in seconds.
 STEP_ASIDE = 0.01
@@ -62,6 +59,8 @@ class Engine:
         kernel = Kernel(poller)
         guard = Guard(kernel, passed_through, report)
         interest = Interest(map, kernel, strict)
+        timers = Timers(guard, idle)
+        self.callbacks: Callbacks = Callbacks(timers, guard, interest, passed_through, report)
         self.map: Any = map
         self.poller: str = poller
         self.closed: bool = False
@@ -71,14 +70,11 @@ class Engine:
         self._guard = guard
         self._interest = interest
         self._dispatch = Dispatch(interest, kernel, passed_through, report, *_hooks(self))
-        self._timers = Timers(guard, idle)
-        self._passed_through = passed_through
-        self._report = report
+        self._timers = timers
+        self._waits = Waits(kernel, interest, self._dispatch, timers)
         self._stopping = False
         self._turns = 0
         self._events = 0
-        self._idle = 0.0  # how long nothing has happened, in seconds of waits
-        self._watch: Watch | None = None
         _engines.add(self)
 
     # -- a turn ------------------------------------------------------------------------------
@@ -144,7 +140,7 @@ class Engine:
         outer_mode, outer_stops = dispatch.mode, self._stopping
         counted, hosted = count < inf, mode.hosted
         turns = 0
-        self._idle = 0.0  # whoever drives may have closed what he likes
+        self._waits.idle = 0.0  # whoever drives may have closed what he likes
         if self._interest.learning:
             self._interest.sweeps.note(Engine)  # for all that ran outside
         try:
@@ -188,83 +184,29 @@ class Engine:
         if not self.map and self._is_done():
             return False
         self._turns += 1
-        fired = self._wait(timeout, hosted or (acted and counted))
+        looks = self._turns % LOOK_EVERY == 0
+        fired = self._waits.wait(timeout, hosted or self._stopping or (acted and counted))
         if fired:
             self._events += len(fired)
-            self._idle = 0.0
+            self._waits.idle = 0.0
             dispatch.deliver(fired)
-        waited = 0.0 if acted else timeout
-        if self._turns % LOOK_EVERY == 0 or (not fired and (hosted or not self._sleeps(waited))):
+        elif hosted or not self._waits.sleeps(0.0 if acted else timeout):
+            looks = True
+        if looks:
             dispatch.look_for_closed()
         if timers.next_due < inf:
             timers.collect_due()
         if timers.ready:
-            self._idle = 0.0
-            if self._watch is None:
-                self._call_ready(len(timers.ready))
+            self._waits.idle = 0.0
+            if self.callbacks.watch is None:
+                self.callbacks.call_ready(len(timers.ready))
             else:
-                self._call_watched(self._watch)
+                self.callbacks.call_watched(self.callbacks.watch)
         return True
-
-    def _sleeps(self, waited: float) -> bool:
-        """Whether nothing has happened for so long that it is no use to look for closed sockets.
-
-        The last wait has brought nothing in `waited` seconds.
-        """
-        self._idle = 0.0 if self._kernel.woken or self._idle > SLEEP else self._idle + waited
-        return self._idle > ASLEEP
 
     def _is_done(self) -> bool:
         mode = self._dispatch.mode
         return mode.until_empty or (mode.until_idle and not self.has_pending())
-
-    # -- the wait ------------------------------------------------------------------------------
-
-    def _wait(self, timeout: float, at_once: bool) -> list[Any]:
-        """Wait until something happens, at most until the timeout, a timer or a sweep is due."""
-        # What another thread has asked for meanwhile has woken the kernel.
-        timers = self._timers
-        if at_once or timers.ready or self._stopping:
-            return self._kernel.wait(0.0)
-        if timers.next_due < inf or self._interest.sweeps.suspects:
-            return self._wait_for_what_is_due(timeout, QUIET if self._idle <= ASLEEP else inf)
-        if self._idle > ASLEEP:
-            return self._kernel.wait(timeout)
-        fired = self._kernel.wait(QUIET if timeout > QUIET else timeout)
-        if fired or self._kernel.woken:
-            return fired
-        if timeout <= QUIET:
-            self._interest.sweeps.hasten()
-            return fired
-        self._dispatch.look_for_closed()
-        if self._interest.dirty:
-            return self._kernel.wait(0.0)
-        return self._wait_for_what_is_due(timeout - QUIET, inf)
-
-    def _wait_for_what_is_due(self, timeout: float, quiet: float) -> list[Any]:
-        """Do so, and after `quiet` seconds look for sockets that others have closed."""
-        now = monotonic()
-        deadline, look = now + timeout, now + quiet
-        while True:
-            sweep = max(self._interest.sweeps.next_due(), now)
-            due = min(deadline, look, self._timers.first_due(), sweep)
-            fired = self._kernel.wait(max(0.0, due - now))
-            if fired or self._kernel.woken or self._timers.ready:
-                return fired
-            now = monotonic()
-            if self._timers.next_due <= now:
-                return fired
-            if now >= look:
-                look = inf
-                self._dispatch.look_for_closed()
-                if self._interest.dirty:
-                    return self._kernel.wait(0.0)
-            if now >= sweep:
-                if self._dispatch.ask_and_write(self._interest.begin_sweep(now)):
-                    return self._kernel.wait(0.0)
-            elif now >= deadline:
-                self._interest.sweeps.hasten()
-                return fired
 
     # -- channels ------------------------------------------------------------------------------
 
@@ -304,13 +246,13 @@ class Engine:
     def _pause(self, key: Any, channel: Any, seconds: float) -> None:
         registration = self._interest.pause(key, channel)
         if registration is not None:
-            self.call_later(seconds, self._resume, (registration,))
+            self.callbacks.call_later(seconds, self._resume, (registration,))
 
     def _resume(self, registration: Registration) -> None:
         self._interest.resume(registration)
 
     def _rest(self, registration: Registration) -> None:
-        self.call_later(REST, self._resume, (registration,))
+        self.callbacks.call_later(REST, self._resume, (registration,))
 
     def read_again(self, key: Any) -> None:
         """Have what stands in the map read in the next turn: its socket holds data already."""
@@ -330,96 +272,9 @@ class Engine:
         """Do `action(*args)` here, or where that could meet a handler: in the loop's thread."""
         self._guard.do(action, *args)
 
-    # -- timers and callbacks --------------------------------------------------------------------
-
     def time(self) -> float:
         """Return the loop's clock in seconds."""
         return monotonic()
-
-    def call_soon(self, callback: Callable[..., Any], args: tuple[Any, ...]) -> Handle:
-        """Run `callback(*args)` in the next turn; from any thread or signal handler."""
-        handle = self._handle(SOON, 0.0, callback, args)
-        self._timers.ready.append(handle)
-        self._guard.tell_driver()
-        return handle
-
-    def call_later(
-        self, delay: float, callback: Callable[..., Any], args: tuple[Any, ...]
-    ) -> Handle:
-        """Run `callback(*args)` once, `delay` seconds from now."""
-        return self._call_at(monotonic() + delay, 0.0, callback, args)
-
-    def call_at(self, when: float, callback: Callable[..., Any], args: tuple[Any, ...]) -> Handle:
-        """Run `callback(*args)` once, at `when` in seconds of time()."""
-        return self._call_at(when, 0.0, callback, args)
-
-    def call_every(
-        self, interval: float, callback: Callable[..., Any], args: tuple[Any, ...]
-    ) -> Handle:
-        """Run `callback(*args)` every `interval` seconds (> 0)."""
-        if not 0 < interval < inf:
-            raise ValueError(f"the interval must be positive and finite, not {interval!r}")
-        return self._call_at(monotonic() + interval, interval, callback, args)
-
-    def _call_at(
-        self, when: float, interval: float, callback: Callable[..., Any], args: tuple[Any, ...]
-    ) -> Handle:
-        if isnan(when):
-            raise ValueError("a timer needs a time, not NaN")
-        handle = self._handle(float(when), interval, callback, args)
-        if self._guard.owner == get_ident():
-            self._timers.schedule(handle)
-        else:
-            self._guard.do(self._schedule_outside, handle)
-        return handle
-
-    def _schedule_outside(self, handle: Handle) -> None:
-        self._timers.schedule(handle)
-
-    def _handle(
-        self, when: float, interval: float, callback: Callable[..., Any], args: tuple[Any, ...]
-    ) -> Handle:
-        if self.closed:
-            raise RuntimeError("the loop is closed")
-        if not callable(callback):
-            raise TypeError(f"a callback must be callable, not {callback!r}")
-        return Handle(self._timers, when, interval, callback, args)
-
-    def _call_watched(self, watch: Watch) -> None:
-        """Do as _call_ready(), and tell `watch` of each callback."""
-        ready = self._timers.ready
-        for _ in range(len(ready)):
-            if not ready:
-                return  # a nested loop called them
-            handle = ready[0]
-            watch.call(handle._callback, self._call_next)
-
-    def _call_next(self) -> None:
-        self._call_ready(1)
-
-    def _call_ready(self, count: int) -> None:
-        """Call the first `count` that are ready; what that makes ready is for the next turn."""
-        ready = self._timers.ready
-        for _ in range(count):
-            if not ready:
-                return  # a nested loop called them
-            handle = ready.popleft()
-            # Taken before the question: a signal handler may cancel it in between.
-            callback, args = handle._callback, handle._args
-            if handle._cancelled or callback is None:
-                continue
-            if handle._interval > 0:
-                self._timers.schedule_next_beat(handle)
-            else:
-                handle._callback = None
-            if self._interest.learning:
-                self._interest.sweeps.note(type(callback))
-            try:
-                callback(*args)
-            except self._passed_through:
-                raise
-            except BaseException as error:
-                self._report(error, callback, "a callback of the loop raised")
 
     # -- for those outside ------------------------------------------------------------------------
 
@@ -536,7 +391,7 @@ class Engine:
 
     def watch(self, watch: Watch) -> None:
         """Have all handlers and callbacks called through `watch` from now on."""
-        self._watch = watch
+        self.callbacks.watch = watch
         self._dispatch.call_through(watch)
 
     def release_if_idle(self) -> bool:
@@ -567,7 +422,7 @@ class Engine:
     def _close(self) -> None:
         if self._guard.drivers:
             raise RuntimeError(_RUNS)
-        self.closed = True
+        self.closed = self.callbacks.closed = True
         self._timers.clear()
         self._interest.drop_all()
         self._kernel.close()
@@ -595,7 +450,7 @@ def _hooks(engine: Engine) -> tuple[Callable[[Registration], None], Callable[[An
     def again(key: Any) -> None:
         known = reference()
         if known is not None and not known.closed:
-            known.call_soon(known._read_again, (key,))
+            known.callbacks.call_soon(known._read_again, (key,))
 
     return rest, again
 

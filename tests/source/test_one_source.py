@@ -35,7 +35,7 @@ def stems(folder: Path, suffix: str) -> set[str]:
 
 
 # The files that are the source of both engines: those that the C one has types for.
-SHARED = sorted(stems(C, ".pxd") - stems(C, ".pyx"))
+SHARED = sorted((stems(C, ".pxd") & stems(PYTHON, ".py")) - stems(C, ".pyx"))
 
 # -- the sources -----------------------------------------------------------------------------
 
