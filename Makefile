@@ -30,7 +30,7 @@ PYTEST = cd tests && $(abspath $(1))/bin/python -I -m pytest -c ../pyproject.tom
 
 help:
 	@echo "make demo           build, then measure every engine against the standard loop"
-	@echo "make bench          the same beside everything else one could use (30 minutes;"
+	@echo "make bench          the same beside everything else one could use (40 minutes;"
 	@echo "                    BENCH_ARGS=--quick: 2), written to bench.json"
 	@echo "make test           build with the C engine, then test every engine and poller"
 	@echo "make test-fallback  the same without the C engine (no compiler needed)"
@@ -136,6 +136,7 @@ $(VENV)/.demo-installed: $(BUILD_INPUTS) $(BENCH_INPUTS) | $(VENV)/.made
 $(VENV)/.bench-installed: $(BUILD_INPUTS) $(BENCH_INPUTS) | $(VENV)/.made
 	@echo "installing fastcore and what the benchmarks compare it with"
 	$(call PIP_INSTALL,$(VENV)) . $(BENCH)
+	@$(call PIP_INSTALL,$(VENV)) --only-binary :all: rloop || echo "rloop has no wheel here: without it"
 	@touch $@
 
 $(VENV)/.test-installed: $(BUILD_INPUTS) $(BENCH_INPUTS) | $(VENV)/.made

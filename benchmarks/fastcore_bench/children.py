@@ -71,15 +71,15 @@ def compiler_command() -> list[str] | None:
     return found or [name for name in [shutil.which("cc") or shutil.which("gcc")] if name] or None
 
 
-def compile_c(source: str, directory: Path) -> Path:
-    """Compile one of the C programs of the folder c."""
+def compile_c(source: str, directory: Path, *flags: str, suffix: str = "") -> Path:
+    """Compile one of the C programs of the folder c; with more flags, to a file of that suffix."""
     if os.name != "posix":
         raise Failure("the load generator is for Unix; on Windows, run the benchmarks in WSL")
     compiler = compiler_command()
     if compiler is None:
         raise Failure(f"the load generator needs a C compiler, and there is none: {GET_COMPILER}")
-    program = directory / Path(source).stem
-    line = [*compiler, "-O2", "-o", str(program), str(HERE / "c" / source)]
+    program = directory / Path(source).with_suffix(suffix)
+    line = [*compiler, "-O2", *flags, "-o", str(program), str(HERE / "c" / source)]
     try:
         done = subprocess.run(line, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from .result import CPU, HIGHER_IS_BETTER, MEMORY, RATE, Cell, Result
+from .result import CPU, HIGHER_IS_BETTER, MEMORY, P50, RATE, Cell, Result
 
-UNITS = {CPU: "us", RATE: "/s", MEMORY: "bytes"}
+UNITS = {CPU: "us", RATE: "/s", MEMORY: "bytes", P50: "us"}
 LEAST = 0.03  # changes below this share are never called a change
 CONFIDENCE = 0.99
 

@@ -133,7 +133,14 @@ def count(tool: Tool, contender: Contender, workload: Workload, kit: Kit) -> flo
 
 
 # Under callgrind a server takes seconds to start: these stand for the others.
-INSTRUCTIONS_OF = ("limit", "fastcore-*", "pyasyncore-*", "asyncio-protocol", "uvloop-protocol")
+INSTRUCTIONS_OF = (
+    "limit",
+    "floor-*",
+    "fastcore-*",
+    "pyasyncore-*",
+    "asyncio-protocol",
+    "uvloop-protocol",
+)
 
 
 def is_counted(workload: Workload) -> bool:

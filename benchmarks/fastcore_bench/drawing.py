@@ -17,19 +17,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from .result import CPU, HIGHER_IS_BETTER, MEMORY, RATE, Cell, Result, Server, Workload, quartiles
+from .result import (
+    CPU,
+    HIGHER_IS_BETTER,
+    MEMORY,
+    P50,
+    RATE,
+    Cell,
+    Result,
+    Server,
+    Workload,
+    quartiles,
+)
 from .show import MISSING, plural, row_word
 
-P50, P99, P999 = "p50_us", "p99_us", "p999_us"
+P99, P999 = "p99_us", "p999_us"
 SYSCALLS, INSTRUCTIONS = COUNTED = ("syscalls_per_request", "instructions_per_request")
 
 COLOURS = {
     "limit": "#333333",
+    "floor": "#777777",
     "fastcore-c": "#0060b0",
     "fastcore-python": "#45a8e0",
     "pyasyncore": "#d0501c",
     "asyncio": "#b8609c",
     "uvloop": "#1f9060",
+    "rloop": "#7a9a1f",
     "gevent": "#d69a00",
     "pyftpdlib": "#8b6f47",
     "socketserver": "#9a9a9a",
@@ -39,6 +52,7 @@ STYLES = {
     "tutorial": ("--", "s"),
     "with-send": (":", "^"),
     "chat": ("-", "D"),
+    "strict": ("-.", "v"),
     "streams": ("--", "s"),
     "forking": ("--", "s"),
     "limit": (":", "o"),

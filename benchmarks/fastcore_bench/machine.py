@@ -19,14 +19,14 @@ from typing import Any
 
 from .children import Cores, Failure, last_line, run_to_end
 
-PACKAGES = ("pyasyncore", "pyasynchat", "uvloop", "gevent", "pyftpdlib")
+PACKAGES = ("pyasyncore", "pyasynchat", "uvloop", "rloop", "gevent", "pyftpdlib")
 # A program for any interpreter: which fastcore its servers will run on.
 PROBE = """
-import json, os
+import json, os, platform
 os.environ["FASTCORE_ENGINE"] = "auto"
 import fastcore, fastcore._engine as engine
 built = {f"engine {key}": str(value) for key, value in engine.build_info.items()}
-versions = {"fastcore": fastcore.__version__, **built}
+versions = {"fastcore": fastcore.__version__, "python": platform.python_version(), **built}
 print(json.dumps({"has_c": engine.found is not None, "versions": versions}))
 """
 
@@ -105,9 +105,11 @@ def describe(descriptor_limit: int, cores: Cores) -> dict[str, Any]:
 def versions(fastcores: Mapping[str, Installed]) -> dict[str, str]:
     """What is compared, by name; what is not installed is not there."""
     free_threaded = not getattr(sys, "_is_gil_enabled", lambda: True)()
-    found = {"python": platform.python_version() + " free-threaded" * free_threaded}
+    python = {"python": platform.python_version() + " free-threaded" * free_threaded}
+    found = {**python}
     for name, one in fastcores.items():
         found.update({f"{key}{name}": version for key, version in one.versions.items()})
+    found.update(python)
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,12 +21,14 @@ from rich.console import Console
 
 from . import machine, show, tools
 from .children import Cores, Failure, compile_c, run_json, running
-from .result import CPU, MEMORY, RATE, THREAD_SHARE, Cell, Result, Round
+from .result import CPU, MEMORY, RATE, THREAD_SHARE, Cell, Result, Round, Server
 from .servers import Contender, known_servers
 from .workloads import IN_PROCESS, Plan
 
 TOLERATED = 0.01  # share of connections that may fail before the figures mean nothing
 PATIENCE = 30.0  # seconds beyond what a measurement should take
+# Protocols of servers whose load is that of another one.
+LOADS = {"answered": "echo", "relay": "echo"}
 MARGIN = 1.0  # seconds kept free before the deadline
 
 
@@ -43,11 +46,33 @@ class Kit:
     cores: Cores
     folder: Path
 
-    def compile(self) -> None:
-        """Build the C programs; Failure where that cannot be done."""
-        compile_c("load.c", self.generator.parent)
+    def compile(self, servers: Iterable[Server] = ()) -> list[str]:
+        """Build the C programs that these servers need; Failure where that cannot be done.
+
+        Notes where one can do without.
+        """
+        folder = self.generator.parent
+        compile_c("load.c", folder)
         if sys.platform.startswith("linux"):
-            compile_c("limit.c", self.generator.parent)
+            compile_c("limit.c", folder)
+        if not any(s.family == "floor" and s.missing is None for s in servers):
+            return []
+        try:
+            include = sysconfig.get_path("include")
+            compile_c("floor.c", folder, "-shared", "-fPIC", f"-I{include}", suffix=".so")
+        except Failure as failure:
+            return [f"The floor was not compiled: {failure}"]
+        return []
+
+    def upstream(self) -> contextlib.AbstractContextManager[tuple[int, int]]:
+        """Start the server that is behind a relay: the same C program for all of them.
+
+        It shares the core of the load: the relay has one of its own, as all servers have.
+        """
+        if not sys.platform.startswith("linux"):
+            raise Failure("behind the relay is the C server, which uses epoll: Linux only")
+        command = [str(self.generator.with_name("limit"))]
+        return running(command, Cores(self.cores.load, None), self.folder)
 
 
 @contextlib.contextmanager
@@ -185,7 +210,11 @@ class Bench:
             return tools.measure(runner, workload, cores, folder, plan.seconds, timeout)
         spare = self.left() - plan.seconds - plan.warmup - MARGIN
         connect = max(min(connect_timeout(plan), spare), 0.1)
-        with running(command, cores, folder) as (pid, port):
+        with contextlib.ExitStack() as servers:
+            if workload.protocol == "relay":
+                _, behind = servers.enter_context(self.kit.upstream())
+                command += ["--upstream", str(behind)]
+            pid, port = servers.enter_context(running(command, cores, folder))
             load = [str(self.kit.generator), "127.0.0.1", str(port), *load_arguments(plan)]
             load += ["--connect-timeout", f"{connect:.3f}", "--pid", str(pid)]
             return run_json(load, cores.load, folder, min(timeout + connect, self.left()))
@@ -210,7 +239,7 @@ def load_arguments(plan: Plan) -> list[str]:
     """The load generator's options."""
     w = plan.workload
     options: dict[str, object] = {
-        "--protocol": w.protocol,
+        "--protocol": LOADS.get(w.protocol, w.protocol),
         "--busy": w.busy,
         "--idle": w.idle,
         "--size": w.size,
@@ -239,7 +268,7 @@ def complete(figures: Round, plan: Plan, contender: Contender) -> Round:
     process = figures.get("process_cpu_us_per_request")
     main = figures.get(CPU)
     more: Round = {}
-    if contender.whole_process:
+    if contender.whole_process or w.protocol == "answered":  # whose threads do the work
         more[CPU] = None if contender.forks else process
     before, after = figures.get("rss_before"), figures.get("rss_after")
     connections = figures["idle"] + figures["busy"]

@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 
 from .drawing import (
     INSTRUCTIONS,
-    P50,
     P99,
     P999,
     SETTINGS,
@@ -30,7 +29,7 @@ from .drawing import (
     lines,
     median_of,
 )
-from .result import CPU, RATE, Result, ResultError, Workload, load
+from .result import CPU, P50, RATE, Result, ResultError, Workload, load
 from .workloads import show_size
 
 FONT = "'DejaVu Sans', Verdana, sans-serif"  # the first one may be missing where it is read

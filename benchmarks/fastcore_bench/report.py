@@ -11,9 +11,21 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from .drawing import COLOURS, INSTRUCTIONS, P50, P99, P999, SYSCALLS, median_of, show_number
+from .drawing import COLOURS, INSTRUCTIONS, P99, P999, SYSCALLS, median_of, show_number
 from .plots import plots_of, to_svg
-from .result import CPU, HIGHER_IS_BETTER, MEMORY, RATE, THREAD_SHARE, Cell, Result, Workload, ratio
+from .result import (
+    CPU,
+    ENGINES,
+    HIGHER_IS_BETTER,
+    MEMORY,
+    P50,
+    RATE,
+    THREAD_SHARE,
+    Cell,
+    Result,
+    Workload,
+    ratio,
+)
 from .show import plural
 
 # Groups of workloads in the order of the page: title, and what it is about.
@@ -22,6 +34,19 @@ GROUPS = {
     "idle": (
         "Few busy beside many idle",
         "Does a request cost more where many connections are open and silent?",
+    ),
+    "few": (
+        "Few connections",
+        "One or ten busy ones beside thirty: what the turns of a loop cost that has little to do.",
+    ),
+    "answered": (
+        "Answered by threads",
+        "A pool of threads answers, leaves it in the channel's buffer and pulls a trigger: how long"
+        " until the loop asks that channel?",
+    ),
+    "relay": (
+        "Relay",
+        "Two channels for each client, of which each one makes the other want to write.",
     ),
     "mixed": ("Many busy beside many idle", "A full server: much to do, and much that waits."),
     "line": ("Line protocol", "Requests and replies are lines; some clients send many ahead."),
@@ -43,6 +68,7 @@ GROUPS = {
 }
 COUNTS = ("System calls and instructions", "Counted with strace and callgrind, where available.")
 NO_VALUE = "-"
+WORST = 20  # rows of each engine where it is worst
 
 PAGES = Environment(
     loader=PackageLoader(__package__, "."),
@@ -78,6 +104,7 @@ def figure_text(workload: Workload) -> str:
         CPU: f"CPU µs/{workload.unit}",
         RATE: f"{plural(workload.unit)}/s",
         MEMORY: "bytes/connection",
+        P50: "p50 µs",
     }.get(workload.figure, workload.figure)
 
 
@@ -105,7 +132,7 @@ def glance_row(result: Result, workload: Workload) -> dict[str, Any]:
     name = workload.figure
     limit, peer = result.cell("limit", workload.key), result.best_peer(workload.key, name)
     engines = []
-    for family in ("fastcore-c", "fastcore-python"):
+    for family in ENGINES:
         cell = best_of(result, workload, family)
         label = result.server(cell.server).label if cell else ""
         to_peer = ratio(cell, peer, name) if cell else None
@@ -126,6 +153,31 @@ def glance_row(result: Result, workload: Workload) -> dict[str, Any]:
         "peer": result.server(peer.server).label if peer else "",
         "peer_value": number(peer.median(name) if peer else None),
     }
+
+
+# ---- the worst rows -----------------------------------------------------------
+
+
+def worst_rows(result: Result, family: str) -> list[dict[str, Any]]:
+    """The rows where an engine is worst beside the best peer."""
+    found = []
+    for worse, cell, peer in result.worst_rows(family)[:WORST]:
+        workload = result.workload(cell.workload)
+        name = workload.figure
+        found.append(
+            {
+                "label": workload.label,
+                "unit": figure_text(workload),
+                "server": result.server(cell.server),
+                "value": number(cell.median(name)),
+                "to_limit": factor(result.ratio_to_limit(cell, name)),
+                "worse": factor(worse),
+                "verdict": verdict(worse, CPU),
+                "peer": result.server(peer.server),
+                "peer_value": number(peer.median(name)),
+            }
+        )
+    return found
 
 
 # ---- full tables ------------------------------------------------------------------
@@ -240,6 +292,7 @@ def render(result: Result) -> str:
         missing=[(server.label, server.missing) for server in result.servers if server.missing],
         plain=[glance_row(result, w) for w in measured if not w.busy_thread],
         beside=[glance_row(result, w) for w in measured if w.busy_thread],
+        worst={name: worst_rows(result, family) for family, name in ENGINES.items()},
         sections=sections(result),
     )
 

@@ -18,22 +18,26 @@ FORMAT = 1
 CPU = "cpu_us_per_request"
 RATE = "requests_per_second"
 MEMORY = "rss_per_connection"
+P50 = "p50_us"
 THREAD_SHARE = "thread_share"
 # Where more is better; of all other figures less is.
 HIGHER_IS_BETTER = frozenset({RATE})
 FAMILIES = (
     "limit",
+    "floor",
     "fastcore-c",
     "fastcore-python",
     "pyasyncore",
     "asyncio",
     "uvloop",
+    "rloop",
     "gevent",
     "pyftpdlib",
     "socketserver",
 )
-# What fastcore is compared with, as opposed to itself and the limit.
-PEERS = frozenset(FAMILIES[3:])
+ENGINES = {"fastcore-c": "C", "fastcore-python": "Python"}  # by family
+# What fastcore is compared with, as opposed to itself, the limit and the floor.
+PEERS = frozenset(FAMILIES[4:])
 
 Round = dict[str, Any]  # one line of JSON from the load generator, and "round": its number
 T = TypeVar("T")
@@ -140,7 +144,7 @@ class Result:
         return ratio(cell, self.cell("limit", cell.workload), name)
 
     def best_peer(self, workload: str, name: str = CPU) -> Cell | None:
-        """The best cell of a workload among what is neither the limit nor fastcore."""
+        """The best cell of a workload among all that one could use instead of fastcore."""
         found = [
             (value, cell)
             for cell in self.row(workload)
@@ -152,6 +156,22 @@ class Result:
     def ratio_to_best_peer(self, cell: Cell, name: str = CPU) -> float | None:
         """A figure's median as a multiple of the best peer's under the same workload."""
         return ratio(cell, self.best_peer(cell.workload, name), name)
+
+    def worst_rows(self, family: str) -> list[tuple[float, Cell, Cell]]:
+        """A family's cells beside the best peer's, worst first: how many times worse, and both.
+
+        Below 1 the cell is the better one of the two.
+        """
+        found = []
+        for workload in self.workloads:
+            name = workload.figure
+            peer = self.best_peer(workload.key, name)
+            for cell in self.row(workload.key):
+                value = ratio(cell, peer, name)
+                if value and peer and self.server(cell.server).family == family:
+                    worse = 1 / value if name in HIGHER_IS_BETTER else value
+                    found.append((worse, cell, peer))
+        return sorted(found, key=lambda row: row[0], reverse=True)
 
 
 def ratio(cell: Cell, other: Cell | None, name: str = CPU) -> float | None:

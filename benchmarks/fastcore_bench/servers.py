@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,14 +29,20 @@ DISTRIBUTIONS = {"asyncore": "pyasyncore", "asynchat": "pyasynchat"}
 # What a program of each kind of handler speaks.
 HANDLERS = {
     "direct": ("recv/send", ("echo", "greet", *IN_PROCESS)),
-    "tutorial": ("tutorial", ("echo", "greet", "broadcast")),
+    "tutorial": ("tutorial", ("echo", "greet", "broadcast", "answered", "relay")),
     "with-send": ("with_send", ("echo",)),
     "chat": ("async_chat", ("line", "download", "upload", *TOOL_PROTOCOLS)),
 }
 ALL = ("echo", "line", "greet", "broadcast", "download", "upload")
+# Where channels are made to want something by others, who is asked when is what matters.
+STRICT = ("answered", "relay")
+NO_PYTHON_H = "no Python.h to compile it with (Debian: apt install python3-dev)"
 # The load's protocols that are others of the server.
 SPOKEN = {"accept": "greet", "churn": "echo"}
 PLAIN = (sys.executable, "-W", "ignore")  # warnings are not what is measured
+# As much at a time as suits it: a socket object gets new memory for each recv(), which is dear
+# beyond 128 KiB; C reads by way of a buffer that it has.
+AT_ONCE = ("--receive", "262144")
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,8 @@ class Contender:
             line = [*self.runner, str(PROGRAMS / f"{protocol}.py"), "--loop", loop]
             return [*line, "--count", str(workload.requests)]
         line = [*self.runner, *self.program, "--protocol", protocol]
-        # asyncio and uvloop set TCP_NODELAY by themselves, and the limit where it matters.
-        if self.server.family not in ("limit", "asyncio", "uvloop"):
+        # These set TCP_NODELAY by themselves, the limit where it matters.
+        if self.server.family not in ("limit", "asyncio", "uvloop", "rloop"):
             line.append("--no-delay")
         if protocol == "broadcast":
             line += ["--size", str(workload.size)]
@@ -91,33 +98,72 @@ def known_servers(limit: Path, fastcores: Mapping[str, Installed]) -> list[Conte
     """
     linux = sys.platform.startswith("linux")
     why_no_limit = None if linux else "the C server uses epoll, which is Linux only"
-    first = Contender(Server("limit", "limit: C epoll", "limit", why_no_limit), (str(limit),))
-    others = [*fastcore_servers(fastcores), *asyncore_servers()]
+    first = Contender(
+        Server("limit", "limit: C epoll", "limit", why_no_limit),
+        (str(limit),),
+        protocols=(*ALL, "relay"),
+    )
+    others = [*floor_servers(limit.with_name("floor.so"))]
+    others += [*fastcore_servers(fastcores), *asyncore_servers()]
     others += [*asyncio_servers(), *other_servers()]
     return [first, *(replace(c, server=replace(c.server, missing=why_missing(c))) for c in others)]
 
 
+def floor_servers(extension: Path) -> Iterator[Contender]:
+    """The program on the least that a loop can be: the C module that is compiled to that file."""
+    missing = None
+    if not sys.platform.startswith("linux"):
+        missing = "the floor uses epoll, which is Linux only"
+    elif not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        missing = NO_PYTHON_H
+    for handler in ("direct", "tutorial"):
+        yield Contender(
+            Server(f"floor-{handler}", f"floor: C loop, {HANDLERS[handler][0]}", "floor", missing),
+            PLAIN,
+            (str(PROGRAMS / "floor_server.py"), str(extension), "--handler", handler, *AT_ONCE),
+            ("echo",),
+        )
+
+
 def fastcore_servers(fastcores: Mapping[str, Installed]) -> Iterator[Contender]:
-    """One program on each engine of each fastcore, by handler."""
-    # As much at a time as suits it: a socket object gets new memory for each recv(), which is dear
-    # beyond 128 KiB; the C engine reads by way of a buffer that it has.
-    for engine, more in (("C", ("--receive", "262144")), ("Python", ())):
+    """One program on each engine of each fastcore, by handler, and what else it is run in."""
+    for engine in ("C", "Python"):
         for name, one in fastcores.items():
-            runner = (one.python, "-m", "fastcore", "run", "--engine", engine.lower())
-            missing = NO_C_ENGINE if engine == "C" and not one.has_c else None
-            for handler, (label, protocols) in HANDLERS.items():
-                family = f"fastcore-{engine.lower()}"
-                yield Contender(
-                    Server(
-                        f"{family}-{handler}{name}",
-                        f"fastcore {engine}{name}, {label}",
-                        family + name,  # a family of its own: `name` is another program
-                        missing,
-                    ),
-                    runner,
-                    (str(PROGRAMS / "channels.py"), "--handler", handler, *more),
-                    protocols,
-                )
+            yield from engine_servers(engine, name, one)
+
+
+def engine_servers(engine: str, name: str, one: Installed) -> Iterator[Contender]:
+    """The servers on one engine of one fastcore."""
+    family = f"fastcore-{engine.lower()}"
+    runner = (one.python, "-m", "fastcore", "run", "--engine", engine.lower())
+    more = AT_ONCE if engine == "C" else ()
+    channels = (str(PROGRAMS / "channels.py"), *more)
+    missing = NO_C_ENGINE if engine == "C" and not one.has_c else None
+
+    def server(kind: str, label: str) -> Server:
+        # A family of its own: `name` is another program.
+        label = f"fastcore {engine}{name}, {label}"
+        return Server(f"{family}-{kind}{name}", label, family + name, missing)
+
+    for handler, (label, protocols) in HANDLERS.items():
+        yield Contender(
+            server(handler, label), runner, (*channels, "--handler", handler), protocols
+        )
+    yield Contender(
+        server("tutorial-strict", "tutorial, strict"),
+        (*runner, "--interest", "strict"),
+        (*channels, "--handler", "tutorial"),
+        STRICT,
+    )
+    if engine == "C":
+        for host in ("asyncio", "uvloop"):
+            yield Contender(
+                server(f"attached-{host}", f"attached to {host}"),
+                runner,
+                (str(PROGRAMS / "attached_server.py"), "--host", host, *more),
+                ("echo",),
+                needs=() if name else (host,),  # of another Python we do not know
+            )
 
 
 def asyncore_servers() -> Iterator[Contender]:
@@ -133,15 +179,17 @@ def asyncore_servers() -> Iterator[Contender]:
 
 
 def asyncio_servers() -> Iterator[Contender]:
-    """One program on two loops, by flavour."""
-    for family, more in (("asyncio", ()), ("uvloop", ("--uvloop",))):
+    """One program on three loops, by flavour; streams on the two that are known for them."""
+    for loop in ("asyncio", "uvloop", "rloop"):
         for flavour, label in (("protocol", "Protocol"), ("streams", "streams")):
+            if (loop, flavour) == ("rloop", "streams"):
+                continue
             yield Contender(
-                Server(f"{family}-{flavour}", f"{family} {label}", family),
+                Server(f"{loop}-{flavour}", f"{loop} {label}", loop),
                 PLAIN,
-                (str(PROGRAMS / "asyncio_servers.py"), "--flavour", flavour, *more),
-                (*ALL, *IN_PROCESS) if flavour == "protocol" else ALL,
-                needs=(family,),
+                (str(PROGRAMS / "asyncio_servers.py"), "--flavour", flavour, "--loop", loop),
+                (*ALL, "relay", *IN_PROCESS) if flavour == "protocol" else ALL,
+                needs=(loop,),
             )
 
 

@@ -16,20 +16,28 @@ from rich.table import Table
 from rich.text import Text
 
 from .children import NOT_STARTED
-from .result import CPU, MEMORY, RATE, THREAD_SHARE, Cell, Result, Workload
+from .result import CPU, ENGINES, MEMORY, P50, RATE, THREAD_SHARE, Cell, Result, Workload
 
 TableOf = Callable[[Workload], Table]  # the table to show while a workload is measured
 LEFT_OUT = "left out"  # how the failure of a cell begins that there was no time for
 MISSING = "missing"  # and of one whose server is not there
 SPREAD, TO_LIMIT, TO_PEER = "spread", "to limit", "to peer"  # columns that are no figures
+FIGURES = {CPU: "CPU", RATE: "rate", MEMORY: "mem.", P50: "p50"}  # what a workload is about
 SHORT = {"connection": "conn.", "delivery": "deliv."}
 LEGEND = (
     "limit: a minimal C program on epoll, which is what the kernel costs.",
+    "floor: a minimal loop in C that calls the very handlers in Python, with recv and send in C:"
+    " what any loop for such programs costs at least.",
     "CPU us: CPU time of the server for each request, in microseconds; p50, p99: the latency that"
     " half and 99 % of the requests stay below.",
     "/limit: the median as a multiple of the limit's; 1.00 is as good as it gets.",
-    "/peer: as a multiple of the best server's that is neither the limit nor fastcore; of CPU time,"
-    " below 1.00 is ahead of all of them.",
+    "/peer: as a multiple of the best server's that is neither the limit, the floor nor fastcore;"
+    " of CPU time, below 1.00 is ahead of all of them.",
+)
+WORST = 10  # rows of each engine where it is worst
+WORST_LEGEND = (
+    "worst rows: where fastcore is farthest behind the best server that is neither the limit, the"
+    " floor nor fastcore, or least ahead; below 1.00 it is ahead, also where more is better."
 )
 SPREAD_LEGEND = "\u00b1: half the distance of the quartiles, in percent of the median."
 
@@ -42,6 +50,11 @@ def make_console() -> Console:
 def show_figure(value: float | None, places: int = 0) -> str:
     """A number for the table."""
     return "-" if value is None else f"{value:,.{places}f}"
+
+
+def show_number(value: float | None) -> str:
+    """A number of any size, with digits as they matter."""
+    return show_figure(value, 0 if value is None or value >= 1000 else 2)
 
 
 def show_spread(cell: Cell, name: str) -> str:
@@ -77,10 +90,10 @@ def columns(workload: Workload, spread: bool) -> list[tuple[str, str, int]]:
         each = "req." if workload.unit == "request" else SHORT.get(workload.unit, workload.unit)
         many = SHORT.get(workload.unit, plural(workload.unit))
         shown = [(f"{many}/s", RATE, 0), (f"CPU us\n/{each}", CPU, 2)]
-        shown += [("p50\nus", "p50_us", 0), ("p99\nus", "p99_us", 0)]
+        shown += [("p50\nus", P50, 0), ("p99\nus", "p99_us", 0)]
     if workload.busy_thread:  # of a core, for the thread that computes
         shown.append(("thread\nshare", THREAD_SHARE, 2))
-    what = {CPU: "CPU", RATE: "rate", MEMORY: "mem."}[workload.figure]
+    what = FIGURES[workload.figure]
     shown += [("\u00b1", SPREAD, 0)] * spread
     return [*shown, (f"{what}\n/limit", TO_LIMIT, 2), (f"{what}\n/peer", TO_PEER, 2)]
 
@@ -115,6 +128,26 @@ def make_table(
             if not cell.rounds:
                 texts[0] = row_word(cell)
             table.add_row(indent + result.server(cell.server).label, *texts)
+        table.add_section()
+    return table
+
+
+def make_worst_table(result: Result) -> Table:
+    """Of each engine the rows where it is worst beside the best peer."""
+    title = "worst rows: fastcore beside the best peer"
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    for heading in ("workload", "figure", "fastcore", "best peer"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("own", "peer's", "times\nas bad"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for family in ENGINES:
+        for worse, cell, peer in result.worst_rows(family)[:WORST]:
+            name = result.workload(cell.workload).figure
+            labels = [result.server(each.server).label for each in (cell, peer)]
+            labels[0] = labels[0].removeprefix("fastcore ")
+            figures = [show_number(each.median(name)) for each in (cell, peer)]
+            texts = [cell.workload, FIGURES[name], *labels, *figures]
+            table.add_row(*texts, show_figure(worse, 2))
         table.add_section()
     return table
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from .result import MEMORY, RATE, Workload
+from .result import CPU, MEMORY, P50, RATE, Workload
 from .tools import workloads as tool_workloads
 
 SPARE_DESCRIPTORS = 64  # what a server or the load needs beside its connections
@@ -22,6 +22,8 @@ IN_PROCESS = ("timers", "wakeups")
 SIZES = (64, KIB, 10 * KIB, 100 * KIB)
 COUNTS = (1, 10, 100, 1000, 10000)
 IDLE = (1000, 9000, 19000)  # none idle is one of the echoes above
+FEW_IDLE = 30  # more than a loop may ask on every turn, fewer than pay for asking seldom
+ANSWERED_IDLE = (0, 200, 2000)
 ROUNDS = 5
 SECONDS = 0.2
 WARMUP = 0.1
@@ -31,26 +33,55 @@ WARMUP = 0.1
 EVERY = ("*",)
 MAIN = (
     "limit",
+    "floor-direct",
     "fastcore-c-direct",
     "fastcore-c-tutorial",
     "fastcore-python-direct",
     "pyasyncore-direct",
     "uvloop-protocol",
+    "rloop-protocol",
+)
+FEW = (
+    *MAIN,
+    "floor-tutorial",
+    "fastcore-*-tutorial",
+    "pyasyncore-tutorial",
+    "asyncio-protocol",
+    "gevent",
 )
 BESIDE_IDLE = (
     "limit",
+    "floor-*",
     "fastcore-*-direct",
     "fastcore-*-tutorial",
     "pyasyncore-tutorial",
     "asyncio-protocol",
     "uvloop-protocol",
+    "rloop-protocol",
 )
-BESIDE_MOST = ("limit", "fastcore-*-direct", "fastcore-*-tutorial", "uvloop-protocol")
-OPENING = ("limit", "*-direct", "asyncio-protocol", "uvloop-protocol", "gevent", "socketserver-*")
-BROADCAST = ("limit", "*-tutorial", "asyncio-protocol", "uvloop-protocol", "gevent")
-TRANSFER = ("limit", "*-chat", "asyncio-protocol", "uvloop-protocol", "gevent")
-MEMORY_OF = (*BESIDE_IDLE, "gevent")
-LOOPS = ("fastcore-*-direct", "asyncio-protocol", "uvloop-protocol")
+BESIDE_MOST = (
+    "limit",
+    "floor-*",
+    "fastcore-*-direct",
+    "fastcore-*-tutorial",
+    "uvloop-protocol",
+    "rloop-protocol",
+)
+OPENING = (
+    "limit",
+    "fastcore-*-direct",
+    "pyasyncore-direct",
+    "*-protocol",
+    "gevent",
+    "socketserver-*",
+)
+BROADCAST = ("limit", "*-tutorial", "*-protocol", "gevent")
+TRANSFER = ("limit", "*-chat", "*-protocol", "gevent")
+MEMORY_OF = (*(p for p in BESIDE_IDLE if p != "floor-*"), "gevent")  # the floor counts CPU time
+LOOPS = ("fastcore-*-direct", "*-protocol")
+# Programs whose channels are made to want something by others than themselves.
+ANSWERING = ("fastcore-*-tutorial", "fastcore-*-tutorial-strict", "pyasyncore-tutorial")
+RELAYING = ("limit", *ANSWERING, "*-protocol")
 COMPUTING = (
     "limit",
     "fastcore-*-direct",
@@ -73,6 +104,9 @@ PENDING_TIMERS = 100_000
 NAMES = {
     "echo": ("echo-{short}-{busy}", "echo {long}, {busy:,} busy"),
     "idle": ("idle-{busy}+{idle}", "echo {long}, {busy:,} busy + {idle:,} idle"),
+    "few": ("few-{busy}", "echo {long}, {shape}"),
+    "answered": ("answered-{busy}+{idle}", "echo {long} by threads, {shape}"),
+    "relay": ("relay-{busy}+{idle}", "relay of {long}, {shape}"),
     "mixed": ("mixed-{busy}+{idle}", "echo {long}, {busy:,} busy + {idle:,} idle"),
     "line": ("line-{in_flight}", "lines, {in_flight} in flight, {busy:,} busy"),
     "churn": ("churn-{busy}", "connect, echo {long}, close; {busy:,} at a time"),
@@ -137,7 +171,8 @@ def named(workload: Workload) -> Workload:
     long = show_size(workload.size)
     number, unit = long.split()
     short = number + unit.lower()[: unit != "B"]
-    numbers = {**asdict(workload), "long": long, "short": short}
+    shape = f"{workload.busy:,} busy" + f" + {workload.idle:,} idle" * (workload.idle > 0)
+    numbers = {**asdict(workload), "long": long, "short": short, "shape": shape}
     key, label = (template.format(**numbers) for template in NAMES[name])
     if workload.busy_thread:
         key, label = f"computing-{key}", f"{label}, beside a thread"
@@ -160,6 +195,22 @@ def echo(size: int, busy: int, servers: tuple[str, ...]) -> Plan:
 def beside_idle(idle: int) -> Plan:
     """Ten work beside many that do not."""
     return plan("idle", "echo", BESIDE_IDLE, busy=10, idle=idle)
+
+
+def few(busy: int) -> Plan:
+    """A small server that has nearly nothing to do: most servers are that most of the time."""
+    return plan("few", "echo", FEW, busy=busy, idle=FEW_IDLE)
+
+
+def answered(idle: int) -> Plan:
+    """Threads answer: it is about the time until the loop writes what they have left."""
+    return plan("answered", "answered", ANSWERING, idle=idle, figure=P50)
+
+
+def relay(busy: int, idle: int = 0) -> Plan:
+    """Two channels for each client, of which each one makes the other want to write."""
+    figure = P50 if idle else CPU
+    return plan("relay", "relay", RELAYING, busy=busy, idle=idle, figure=figure)
 
 
 def lines(in_flight: int) -> Plan:
@@ -220,7 +271,7 @@ def matrix() -> list[Plan]:
     """
     few, most = COUNTS[:-1], COUNTS[-1]
     others = [size for size in SIZES if size != KIB]
-    quicker = tuple(key for key in MAIN if not key.startswith("pyasyncore"))
+    quicker = tuple(key for key in MAIN if not key.startswith(("pyasyncore", "floor", "rloop")))
     return [
         *(echo(KIB, busy, EVERY) for busy in few),
         echo(KIB, most, (*MAIN, "asyncio-protocol", "gevent")),
@@ -233,9 +284,15 @@ def full_plans() -> list[Plan]:
     """What a full run measures."""
     return [
         *matrix(),
+        few(1),
+        few(10),
         *(beside_idle(idle) for idle in IDLE[:-1]),
-        replace(beside_idle(IDLE[-1]), servers=BESIDE_MOST),
+        replace(beside_idle(IDLE[-1]), servers=tuple(p for p in BESIDE_MOST if p != "floor-*")),
         plan("mixed", "echo", BESIDE_MOST, busy=1000, idle=9000),
+        *(answered(idle) for idle in ANSWERED_IDLE),
+        relay(1),
+        relay(10),
+        relay(1, idle=1000),
         lines(1),
         lines(16),
         churn(10),
@@ -287,8 +344,8 @@ QUICK_NOTES = (
 )
 FULL_NOTES = (
     "With 10,000 connections 1 KiB is measured for some servers only, and the other sizes without"
-    " pyasyncore: opening so many takes it too long. Beside 1,000 busy and 9,000 idle, and beside"
-    " 19,000 idle, it is left out for the same reason.",
+    " rloop, the floor and pyasyncore, which takes too long to open so many. Beside 1,000 busy"
+    " and 9,000 idle, and beside 19,000 idle, it is left out for the same reason.",
     "Beside a computing thread the main contenders are measured, with at most 1,000 connections:"
     " a loop that gets its turn every 5 ms takes long to open more.",
 )

@@ -46,12 +46,15 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
-def build(source: str, directory: Path) -> str | None:
-    """Compile a C program of the benchmarks, every warning an error; None without a compiler."""
+def build(source: str, directory: Path, *more: str) -> str | None:
+    """Compile a C program of the benchmarks, every warning an error; None without a compiler.
+
+    `more` are flags besides.
+    """
     if os.name != "posix" or COMPILER is None:
         return None
     program = str(directory / Path(source).stem)
-    flags = ["-O1", "-Wall", "-Wextra", "-Werror"]
+    flags = ["-O1", "-Wall", "-Wextra", "-Werror", *more]
     line = [COMPILER, *flags, "-o", program, str(BENCHMARKS / "c" / source)]
     subprocess.run(line, check=True, timeout=TIMEOUT)
     return program

@@ -126,6 +126,52 @@ def test_fields_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
     assert result.load(tmp_path / "a.json") == made
 
 
+# ---- the worst rows ---------------------------------------------------------
+
+
+def unlike_peers() -> result.Result:
+    """Workloads about a cost, a rate and a latency, each with fastcore and two peers."""
+    made = result.Result()
+    for key, name, own, other, better in (
+        ("cost", result.CPU, 6.0, 9.0, 4.0),
+        ("rate", result.RATE, 100.0, 150.0, 200.0),
+        ("delay", result.P50, 90.0, 120.0, 100.0),
+    ):
+        made.workloads.append(result.Workload(key, key, "echo", "echo", figure=name))
+        for server, value in (
+            ("limit", own / 2), ("floor", own / 2), ("fastcore-c-direct", own),
+            ("uvloop", other), ("rloop", better),
+        ):  # fmt: skip
+            made.cells.append(result.Cell(server, key, [{"round": 0, name: value}]))
+    families = {"fastcore-c-direct": "fastcore-c"}
+    for key in dict.fromkeys(cell.server for cell in made.cells):
+        made.servers.append(result.Server(key, key.upper(), families.get(key, key)))
+    return made
+
+
+def test_the_worst_rows_come_first_whichever_direction_is_better() -> None:
+    made = unlike_peers()
+    rows = made.worst_rows("fastcore-c")
+    assert [(cell.workload, peer.server) for _, cell, peer in rows] == [
+        ("rate", "rloop"),
+        ("cost", "rloop"),
+        ("delay", "rloop"),
+    ]
+    assert [worse for worse, _, _ in rows] == pytest.approx([2.0, 1.5, 0.9])
+    assert made.worst_rows("fastcore-python") == []
+
+
+def test_the_worst_rows_are_shown() -> None:
+    made = unlike_peers()
+    made.cells[2].rounds = []
+    where, text = console(80)
+    where.print(show.make_worst_table(made))
+    shown = [line.split() for line in text.getvalue().splitlines()]
+    assert ["rate", "rate", "FASTCORE-C-DIRECT", "RLOOP", "100.00", "200.00", "2.00"] in shown
+    assert ["delay", "p50", "FASTCORE-C-DIRECT", "RLOOP", "90.00", "100.00", "0.90"] in shown
+    assert "cost" not in text.getvalue()
+
+
 # ---- the plans --------------------------------------------------------------
 
 
@@ -200,6 +246,19 @@ def test_what_is_not_installed_is_named() -> None:
     assert without_c["fastcore-python-direct"] is None
 
 
+def test_a_floor_that_cannot_be_compiled_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(servers.sysconfig, "get_path", lambda name: str(tmp_path))
+    known = {c.key: c for c in servers.known_servers(Path("limit"), {"": OURS})}
+    assert "Python.h" in str(known["floor-direct"].server.missing)
+    (tmp_path / "Python.h").touch()
+    known = {c.key: c for c in servers.known_servers(Path("limit"), {"": OURS})}
+    assert known["floor-direct"].server.missing is None
+    assert str(Path("floor.so")) in known["floor-direct"].command(PLANS[0].workload)
+
+
 def test_the_fastcore_of_another_python_takes_part_as_ours_does() -> None:
     other = machine.Installed("/other/python", False, {"fastcore": "0.9"})
     known = {c.key: c for c in servers.known_servers(Path("limit"), {"": OURS, "@old": other})}
@@ -234,8 +293,13 @@ def handlers() -> Iterator[None]:
 def test_list_names_servers_and_workloads(tmp_path: Path) -> None:
     done = bench(tmp_path, "--list")
     assert (done.returncode, done.stderr) == (0, "")
-    for word in ("fastcore-python-direct", "uvloop-protocol", "echo-1k-100", "computing-line-16"):
-        assert word in done.stdout
+    for word in (
+        *("floor-direct", "fastcore-python-direct", "fastcore-c-tutorial-strict"),
+        *("fastcore-c-attached-uvloop", "uvloop-protocol", "rloop-protocol"),
+        *("echo-1k-100", "few-1", "few-10", "answered-1+2000", "relay-1+1000"),
+        "computing-line-16",
+    ):
+        assert word in done.stdout, word
     assert list(tmp_path.iterdir()) == []
 
 
@@ -289,6 +353,29 @@ def test_a_small_run(tmp_path: Path) -> None:
     assert {"python", "fastcore"} <= set(made.about["versions"])
     assert {"system", "cpu", "cores", "pinned"} <= set(made.about["machine"])
     assert made.about["duration_s"] > 0
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C server uses epoll")
+def test_a_run_with_relays_threads_and_a_floor(tmp_path: Path) -> None:
+    chosen = ("few-1", "answered-1+0", "relay-1+0")
+    names = [word for key in chosen for word in ("--workload", key)]
+    for pattern in ("limit", "floor-*", "fastcore-python-tutorial*", "asyncio-protocol"):
+        names += ["--server", pattern]
+    done = bench(tmp_path, *names, "--rounds", "1", "--seconds", "0.05", "--no-counts")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "worst rows" in done.stdout
+    made = result.load(tmp_path / "bench.json")
+    measured = {(cell.workload, cell.server) for cell in made.cells if cell.rounds}
+    ours, strict = "fastcore-python-tutorial", "fastcore-python-tutorial-strict"
+    expected = {
+        "few-1": {"limit", "floor-direct", "floor-tutorial", ours, "asyncio-protocol"},
+        "answered-1+0": {ours, strict},
+        "relay-1+0": {"limit", ours, strict, "asyncio-protocol"},
+    }
+    missing = {s.key for s in made.servers if s.missing}
+    assert measured == {(w, s) for w, keys in expected.items() for s in keys - missing}
 
 
 @needs_compiler

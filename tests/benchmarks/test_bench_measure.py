@@ -59,9 +59,9 @@ def test_a_round_has_the_generators_figures(kit: measure.Kit) -> None:
     made = run_small(kit, small_plan(), 60)
     limit, ours = made.cells
     assert limit.failure == "missing: no epoll" and not limit.rounds
+    assert (ours.failure, ours.errors) == (None, 0)
     assert [figures["round"] for figures in ours.rounds] == [0, 1]
     assert all(figures["requests"] > 0 for figures in ours.rounds)
-    assert (ours.failure, ours.errors) == (None, 0)
     assert "limit: C epoll: missing: no epoll." in show.cell_notes(made)
 
 
@@ -102,6 +102,32 @@ def test_the_load_generator_is_told_what_the_workload_says() -> None:
     assert plain[:8] == "--protocol echo --busy 10 --idle 0 --size 64".split()
     assert line[line.index("--in-flight") + 1] == "16" and "--requests" not in line
     assert accept[accept.index("--requests") + 1] == "50" and "--timeout" in accept
+
+
+def test_what_answers_by_threads_and_relays_is_loaded_as_an_echo_is() -> None:
+    for plan in (workloads.answered(20), workloads.relay(3, idle=20)):
+        assert measure.load_arguments(plan)[:2] == ["--protocol", "echo"]
+    threads = {"busy": 1, "idle": 0, result.CPU: 2.0, "process_cpu_us_per_request": 3.0}
+    contender = next(c for c in SERVERS if c.key == "pyasyncore-tutorial")
+    assert measure.complete(threads, workloads.answered(0), contender)[result.CPU] == 3.0
+
+
+def test_the_floor_is_built_for_those_that_need_it(
+    kit: measure.Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def compile_c(source: str, folder: Path, *flags: str, suffix: str = "") -> None:
+        asked.append((source, suffix))
+        if source == "floor.c":
+            raise children.Failure("no such header")
+
+    monkeypatch.setattr(measure, "compile_c", compile_c)
+    floor = result.Server("floor-direct", "the floor", "floor")
+    assert kit.compile([replace(floor, missing="no epoll")]) == []
+    assert ("floor.c", ".so") not in asked
+    assert kit.compile([floor]) == ["The floor was not compiled: no such header"]
+    assert ("floor.c", ".so") in asked
 
 
 def test_figures_with_many_errors_are_none() -> None:

@@ -14,6 +14,7 @@ import re
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,10 +26,11 @@ ENGINES = os.environ.get("FASTCORE_TEST_ENGINES", "c,python").split(",")
 ALL = ("echo", "line", "greet", "broadcast", "download", "upload")
 HANDLERS = {
     "direct": ("echo", "greet"),
-    "tutorial": ("echo", "greet", "broadcast"),
+    "tutorial": ("echo", "greet", "broadcast", "answered"),
     "with-send": ("echo",),
     "chat": ("line", "download", "upload"),
 }
+LOOPS = ("asyncio", "uvloop", "rloop")
 # Load for each protocol of a server, and the "requests" it must report.  Sizes are odd, so that
 # nothing fits by chance, and those of echo and line beyond what one recv takes.
 LOADS: dict[str, list[tuple[str, float]]] = {
@@ -46,6 +48,7 @@ LOADS: dict[str, list[tuple[str, float]]] = {
     "download": [("--protocol download --busy 2 --idle 1 --size 1048576 --requests 4", 4)],
     "upload": [("--protocol upload --busy 2 --idle 1 --size 1048576 --requests 4", 4)],
 }
+LOADS["answered"] = LOADS["relay"] = LOADS["echo"]
 
 
 def plain(program: str, *arguments: str, warnings: str = "error") -> list[str]:
@@ -53,12 +56,17 @@ def plain(program: str, *arguments: str, warnings: str = "error") -> list[str]:
     return [sys.executable, "-W", warnings, str(PROGRAMS / program), *arguments]
 
 
-def runners() -> dict[str, list[str]]:
+def on_loop(loop: str, *arguments: str) -> list[str]:
+    """asyncio_servers.py on one of its loops."""
+    return plain("asyncio_servers.py", "--loop", loop, *arguments)
+
+
+def runners(name: str = "channels.py") -> dict[str, list[str]]:
     """What channels.py runs on: each engine, and the asyncore that people use today."""
-    program = str(PROGRAMS / "channels.py")
+    program = str(PROGRAMS / name)
     fastcore = [sys.executable, "-W", "error", "-m", "fastcore", "run", "--engine"]
     engines = {f"fastcore-{engine}": [*fastcore, engine, program] for engine in ENGINES}
-    return {**engines, "pyasyncore": plain("channels.py", warnings="ignore")}
+    return {**engines, "pyasyncore": plain(name, warnings="ignore")}
 
 
 def servers() -> Iterator[tuple[str, list[str], Sequence[str], str]]:
@@ -66,10 +74,14 @@ def servers() -> Iterator[tuple[str, list[str], Sequence[str], str]]:
     for runner, command in runners().items():
         for handler, protocols in HANDLERS.items():
             yield f"{runner}-{handler}", [*command, "--handler", handler], protocols, ""
-    for flavour in ("protocol", "streams"):
-        command = plain("asyncio_servers.py", "--flavour", flavour)
-        yield f"asyncio-{flavour}", command, ALL, ""
-        yield f"uvloop-{flavour}", [*command, "--uvloop"], ALL, "uvloop"
+    for loop in LOOPS:
+        for flavour in ("protocol", "streams"):
+            if (loop, flavour) != ("rloop", "streams"):
+                yield f"{loop}-{flavour}", on_loop(loop, "--flavour", flavour), ALL, loop
+    for engine in ENGINES:
+        for host in ("asyncio", "uvloop"):
+            command = [*runners("attached_server.py")[f"fastcore-{engine}"], "--host", host]
+            yield f"attached-{engine}-{host}", command, ("echo",), host
     # Deprecations inside these two libraries are theirs.
     yield "gevent", plain("gevent_server.py", warnings="ignore"), ALL, "gevent"
     yield "pyftpdlib", plain("pyftpdlib_server.py", warnings="ignore"), ALL, "pyftpdlib"
@@ -104,6 +116,18 @@ def limit(tmp_path_factory: pytest.TempPathFactory) -> str:
     if program is None:
         pytest.skip("limit.c needs Linux and a C compiler")
     return program
+
+
+@pytest.fixture(scope="module")
+def floor(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command of channels.py on floor.c."""
+    include, folder = sysconfig.get_path("include"), tmp_path_factory.mktemp("floor")
+    if not sys.platform.startswith("linux") or not Path(include, "Python.h").is_file():
+        pytest.skip("floor.c needs Linux and Python.h")
+    extension = build("floor.c", folder, "-shared", "-fPIC", f"-I{include}")
+    if extension is None:
+        pytest.skip("floor.c needs a C compiler")
+    return plain("floor_server.py", extension)
 
 
 def need(library: str) -> None:
@@ -170,19 +194,53 @@ def test_limit(load: str, limit: str, tmp_path: Path, protocol: str) -> None:
     drive_all(load, [limit], protocol, tmp_path)
 
 
-def test_limit_keeps_what_a_client_does_not_take(limit: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("handler", ["direct", "tutorial"])
+def test_floor(load: str, floor: list[str], tmp_path: Path, handler: str) -> None:
+    drive_all(load, [*floor, "--handler", handler], "echo", tmp_path)
+
+
+def check_that_nothing_is_lost(command: list[str], folder: Path) -> None:
+    """A client that takes nothing for a while gets everything all the same."""
     text = os.urandom(3_000_000)
     with (
-        running([limit], tmp_path) as (_, port),
+        running(command, folder) as (_, port),
         socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client,
     ):
         assert exchange(client, text) == text
 
 
+def test_limit_keeps_what_a_client_does_not_take(limit: str, tmp_path: Path) -> None:
+    check_that_nothing_is_lost([limit], tmp_path)
+
+
+def test_floor_keeps_what_a_client_does_not_take(floor: list[str], tmp_path: Path) -> None:
+    check_that_nothing_is_lost([*floor, "--handler", "direct"], tmp_path)
+
+
+def drive_relay(load: str, command: list[str], folder: Path) -> None:
+    """Behind a relay is an ordinary echo."""
+    with running(on_loop("asyncio"), folder) as (_, port):
+        drive_all(load, [*command, "--upstream", str(port)], "relay", folder)
+
+
+@pytest.mark.parametrize("name", runners())
+def test_relay_of_channels(load: str, tmp_path: Path, name: str) -> None:
+    drive_relay(load, [*runners()[name], "--handler", "tutorial"], tmp_path)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_relay_of_protocols(load: str, tmp_path: Path, loop: str) -> None:
+    need(loop)
+    drive_relay(load, on_loop(loop), tmp_path)
+
+
+def test_relay_of_the_limit(load: str, limit: str, tmp_path: Path) -> None:
+    drive_relay(load, [limit], tmp_path)
+
+
 BESIDE = {
     **{name: ([*command, "--handler", "direct"], "") for name, command in runners().items()},
-    "asyncio": (plain("asyncio_servers.py"), ""),
-    "uvloop": (plain("asyncio_servers.py", "--uvloop"), "uvloop"),
+    **{loop: (on_loop(loop), loop) for loop in LOOPS},
     "gevent": (plain("gevent_server.py", warnings="ignore"), "gevent"),
     "pyftpdlib": (plain("pyftpdlib_server.py", warnings="ignore"), "pyftpdlib"),
     "threading": (plain("socketserver_server.py"), ""),
@@ -197,7 +255,7 @@ def test_beside_a_computing_thread(load: str, tmp_path: Path, name: str) -> None
         drive(load, address, "--busy 3 --idle 2 --requests 9", 9)
 
 
-@pytest.mark.parametrize("name", [name for name in BESIDE if name not in ("asyncio", "uvloop")])
+@pytest.mark.parametrize("name", [name for name in BESIDE if name not in LOOPS])
 def test_without_delay(load: str, tmp_path: Path, name: str) -> None:
     command, library = BESIDE[name]
     need(library)
@@ -205,9 +263,7 @@ def test_without_delay(load: str, tmp_path: Path, name: str) -> None:
         drive(load, address, "--busy 3 --requests 9", 9)
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in BESIDE if n.startswith("fastcore") or n in ("asyncio", "uvloop")]
-)
+@pytest.mark.parametrize("name", [n for n in BESIDE if n.startswith("fastcore") or n in LOOPS])
 def test_beside_pending_timers(load: str, tmp_path: Path, name: str) -> None:
     command, library = BESIDE[name]
     need(library)
@@ -220,8 +276,9 @@ def test_beside_pending_timers(load: str, tmp_path: Path, name: str) -> None:
     [
         [*runners()[f"fastcore-{ENGINES[0]}"], "--handler", "direct", "--protocol", "line"],
         [*plain("socketserver_server.py", "--flavour", "forking"), "--protocol", "broadcast"],
+        on_loop("asyncio", "--flavour", "streams", "--protocol", "relay"),
     ],
-    ids=["handler", "forking"],
+    ids=["handler", "forking", "streams"],
 )
 def test_says_what_it_cannot_do(tmp_path: Path, command: list[str]) -> None:
     done = run(tmp_path, command)
@@ -229,13 +286,15 @@ def test_says_what_it_cannot_do(tmp_path: Path, command: list[str]) -> None:
     assert re.fullmatch(r".+ does not do the protocol \w+\n", done.stderr)
 
 
-@pytest.mark.parametrize("loop", [*ENGINES, "asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", [*ENGINES, *LOOPS])
 @pytest.mark.parametrize(("program", "count"), [("timers.py", 3000), ("wakeups.py", 300)])
 def test_in_process(tmp_path: Path, program: str, count: int, loop: str) -> None:
-    need("uvloop" if loop == "uvloop" else "")
+    need(loop if loop in LOOPS else "")
     more = {"FASTCORE_ENGINE": loop} if loop in ENGINES else {}
     name = "fastcore" if loop in ENGINES else loop
-    done = run(tmp_path, plain(program, "--loop", name, "--count", str(count)), **more)
+    warnings = "ignore" if loop == "rloop" else "error"  # its sockets are its own to close
+    line = plain(program, "--loop", name, "--count", str(count), warnings=warnings)
+    done = run(tmp_path, line, **more)
     assert (done.returncode, done.stderr) == (0, "")
     figures = json.loads(done.stdout)
     assert set(figures) == KEYS

@@ -20,18 +20,19 @@ import pytest
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 pytest.importorskip("jinja2", reason="jinja2 is not installed")
 
-from fastcore_bench import command, drawing, plots, report, result
+from fastcore_bench import command, drawing, plots, report, result, workloads
 from fastcore_bench.result import Cell, Result, Server, Workload
 
 SERVERS = [
     Server("limit", "limit: C epoll", "limit"),
+    Server("floor-direct", "floor: C loop, recv/send", "floor"),
     Server("fastcore-c-direct", "fastcore C, recv/send", "fastcore-c"),
     Server("fastcore-c-tutorial", "fastcore C, tutorial", "fastcore-c"),
     Server("fastcore-python-direct", "fastcore Python, recv/send", "fastcore-python"),
     Server("pyasyncore-direct", "pyasyncore, recv/send", "pyasyncore"),
     Server("uvloop-protocol", "uvloop <Protocol>", "uvloop"),
 ]
-COSTS = dict(zip((s.key for s in SERVERS), (5.0, 5.5, 6.0, 9.0, 10.0, 7.0), strict=True))
+COSTS = dict(zip((s.key for s in SERVERS), (5.0, 5.2, 5.5, 6.0, 9.0, 10.0, 7.0), strict=True))
 WORKLOADS = [
     *(
         Workload(f"echo-{size}-{busy}", f"echo {size} B, {busy} busy", "echo", "echo", size, busy)
@@ -39,6 +40,9 @@ WORKLOADS = [
         for busy in (1, 100)
     ),
     *(Workload(f"idle-{n}", f"10 + {n} idle", "idle", "echo", 1024, 10, n) for n in (0, 1000)),
+    Workload("few", "1 busy + 30 idle", "few", "echo", 1024, 1, 30),
+    Workload("answered", "by threads", "answered", "answered", figure=result.P50),
+    *(Workload(f"relay-{n}", f"relay, {n} idle", "relay", "relay", idle=n) for n in (0, 50)),
     Workload("mixed", "1,000 + 9,000 idle", "mixed", "echo", 1024, 1000, 9000),
     Workload("line-1", "lines, 1", "line", "line", 64, 100, unit="line"),
     Workload("line-16", "lines, 16", "line", "line", 64, 100, in_flight=16, unit="line"),
@@ -366,21 +370,43 @@ def test_figures_and_ratios() -> None:
         "fastcore C, tutorial", "166,667", "6.12", "6.06 to 6.18", "1.20", "0.86",
         "6.00", "12.0", "18.0", "3.00", "11,400",
     ]  # fmt: skip
-    (glance,) = rows(page, "accept connections/s")
+    (glance,) = rows(page, "accept connections/s", "111,111", "recv/send 181,818")
     assert glance[1:] == [
         "200,000",
         *("recv/send 181,818", "0.91", "1.27"),
         *("recv/send 111,111", "0.56", "0.78"),
         "uvloop &lt;Protocol&gt; 142,857",
     ]
-    (row,) = re.findall(r"<tr><td>accept <small>.*?</tr>", page, re.DOTALL)
+    row = re.findall(r"<tr><td>accept <small>.*?</tr>", page, re.DOTALL)[0]
     assert row.count('class="better"') == row.count('class="worse"') == 1
+
+
+def test_every_group_of_workloads_is_on_the_page() -> None:
+    for plan in workloads.full_plans() + workloads.quick_plans():
+        assert plan.workload.group in report.GROUPS
+
+
+def test_the_worst_rows_of_each_engine() -> None:
+    made = make_result("accept", "answered", "memory")
+    page = report.render(made)
+    assert rows(page, "times as bad") != []
+    found = [row[1:] for row in rows(page, "accept connections/s", "uvloop") if len(row) == 7]
+    assert found == [
+        ["fastcore C, tutorial", "166,667", "0.83", "0.86", "uvloop &lt;Protocol&gt;", "142,857"],
+        ["fastcore C, recv/send", "181,818", "0.91", "0.79", "uvloop &lt;Protocol&gt;", "142,857"],
+        [
+            *("fastcore Python, recv/send", "111,111", "0.56", "1.29"),
+            *("uvloop &lt;Protocol&gt;", "142,857"),
+        ],
+    ]
+    assert rows(page, "by threads p50 µs", "fastcore Python, recv/send")
+    assert 'id="worst"' not in report.render(make_result())
 
 
 def test_the_first_table_is_no_wider_than_the_page() -> None:
     """Its names may wrap, so that its last column is not beyond the edge."""
     page = report.render(make_result("echo"))
-    assert [cells[-1] for cells in rows(page, "workload", "best peer")] == ["best peer"]
+    assert [cells[-1] for cells in rows(page, "fastcore Python", "best peer")] == ["best peer"]
     (rule,) = re.findall(r"table\.glance th, table\.glance td {(.*?)}", page)
     assert "white-space: normal" in rule
 
@@ -388,9 +414,9 @@ def test_the_first_table_is_no_wider_than_the_page() -> None:
 def test_errors_are_shown_where_there_were_any() -> None:
     made = make_result("churn")
     assert rows(report.render(made), "errors") == []
-    made.row("churn")[1].rounds[0]["errors"] = 7
+    made.row("churn")[2].rounds[0]["errors"] = 7
     page = report.render(made)
-    (headings,), (row,) = rows(page, "errors"), rows(page, "fastcore C, recv/send", "5.61")
+    (headings,), (*_, row) = rows(page, "errors"), rows(page, "fastcore C, recv/send", "5.61")
     assert row[headings.index("errors")] == "7"
 
 

@@ -9,9 +9,11 @@
  * programs/serving.py.
  *
  *     limit [--protocol echo|line|greet|broadcast|download|upload] [--size BYTES]
+ *     limit --protocol relay --upstream PORT
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <time.h>
@@ -30,6 +32,7 @@ typedef struct {
 
 static char buffer[262144], block[BLOCK];
 static size_t message_size = 1024;
+static int upstream; /* the port behind a relay */
 
 /* ---- the protocols ----------------------------------------------------- */
 
@@ -151,6 +154,33 @@ static void upload(client *c)
         send_all(c, "OK\r\n", 4);
 }
 
+static struct sockaddr_in loopback(int port)
+{
+    return (struct sockaddr_in){.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
+/* Connects to the server behind the relay: on loopback that does not take long. */
+static void relay_open(client *c)
+{
+    struct sockaddr_in address = loopback(upstream);
+    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+        fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0)
+        fail("upstream");
+    c->other = new_client(fd);
+    c->other->other = c;
+}
+
+static void relay(client *c)
+{
+    ssize_t got = receive_some(c, buffer, sizeof buffer);
+    if (got > 0)
+        send_all(c->other, buffer, (size_t)got);
+}
+
 static const protocol protocols[] = {
     {"echo", 1, NULL, echo, NULL},
     {"line", 1, NULL, line, NULL},
@@ -158,6 +188,7 @@ static const protocol protocols[] = {
     {"broadcast", 1, greet, broadcast, NULL},
     {"download", 1, NULL, download, download_output},
     {"upload", 0, NULL, upload, NULL},
+    {"relay", 1, relay_open, relay, NULL},
 };
 
 /* ---- the server -------------------------------------------------------- */
@@ -183,8 +214,7 @@ static void accept_all(int listener, const protocol *p)
 
 static int listen_on_loopback(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = loopback(0);
     socklen_t length = sizeof address;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
@@ -204,6 +234,8 @@ static const protocol *read_arguments(int count, char **arguments)
             name = arguments[i + 1];
         if (strcmp(arguments[i], "--size") == 0)
             message_size = strtoull(arguments[i + 1], NULL, 10);
+        if (strcmp(arguments[i], "--upstream") == 0)
+            upstream = atoi(arguments[i + 1]);
     }
     for (size_t i = 0; i < sizeof protocols / sizeof *protocols; i++)
         if (strcmp(protocols[i].name, name) == 0)

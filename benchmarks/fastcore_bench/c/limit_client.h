@@ -22,6 +22,7 @@ typedef struct client {
     char *partial;        /* the beginning of a request whose end has not come yet */
     size_t partial_size;
     uint64_t left, done;  /* bytes of a transfer */
+    struct client *other; /* of a relay: where what comes is sent on to */
     struct client *next, **link; /* the list of all clients */
 } client;
 
@@ -58,9 +59,10 @@ static client *new_client(int fd)
     return c;
 }
 
-/* Closes; the memory stays until no event of this batch can name it. */
+/* Closes, the other one of a pair too; the memory stays until no event of this batch can name it. */
 static void finish(client *c)
 {
+    client *other = c->other;
     *c->link = c->next;
     if (c->next)
         c->next->link = c->link;
@@ -68,6 +70,11 @@ static void finish(client *c)
     c->fd = -1;
     c->next = finished;
     finished = c;
+    c->other = NULL;
+    if (other) {
+        other->other = NULL;
+        finish(other);
+    }
 }
 
 static void free_finished(void)

@@ -1,16 +1,19 @@
-"""Servers on asyncio and, with --uvloop, on uvloop: as Protocols or with streams.
+"""Servers on asyncio or a loop in its place, uvloop or rloop: as Protocols or with streams.
 
-Both libraries set TCP_NODELAY by themselves.
+All three set TCP_NODELAY by themselves.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, TypeAlias
 
-from serving import BACKLOG, BLOCK, DONE, GREETING, announce, parser
+from serving import BACKLOG, BLOCK, DONE, GREETING, announce, parser, refuse
+
+LOOPS = ("asyncio", "uvloop", "rloop")  # libraries that have a new_event_loop()
 
 # ---- Protocols ------------------------------------------------------------
 
@@ -128,6 +131,48 @@ class Upload(Echo):
             self.transport.write(DONE)
 
 
+class Relay(Echo):
+    """Passes on what comes to the server behind it, once it is connected to that."""
+
+    upstream = 0  # the port of that server, for all
+    other: asyncio.Transport | None = None
+    early = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.connecting = asyncio.ensure_future(self.connect())
+
+    async def connect(self) -> None:
+        """Make the other half of the pair."""
+        loop = asyncio.get_running_loop()
+        far, _ = await loop.create_connection(lambda: Far(self), "127.0.0.1", self.upstream)
+        self.other = far
+        far.write(self.early)
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is None:
+            self.early += data
+        else:
+            self.other.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.other is not None:
+            self.other.close()
+
+
+class Far(asyncio.Protocol):
+    """The half of a relay that leads to the server behind it."""
+
+    def __init__(self, near: Relay) -> None:
+        self.near = near.transport
+
+    def data_received(self, data: bytes) -> None:
+        self.near.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.near.close()
+
+
 HANDLERS = {
     "echo": Echo,
     "line": Lines,
@@ -135,6 +180,7 @@ HANDLERS = {
     "broadcast": Peer,
     "download": Download,
     "upload": Upload,
+    "relay": Relay,
 }
 
 # ---- streams --------------------------------------------------------------
@@ -229,6 +275,7 @@ async def listen(options: argparse.Namespace) -> asyncio.Server:
     """Start to listen, in the flavour that is asked for."""
     address = ("127.0.0.1", 0)
     if options.flavour == "protocol":
+        Relay.upstream = options.upstream
         handler = HANDLERS[options.protocol]
         loop = asyncio.get_running_loop()
         return await loop.create_server(lambda: handler(options.size), *address, backlog=BACKLOG)
@@ -251,22 +298,19 @@ async def serve(options: argparse.Namespace) -> None:
     for number in range(options.pending_timers):
         loop.call_later(3600 + number / 1000, print)
     announce(options, server.sockets[0].getsockname()[1])
-    await server.serve_forever()
+    await loop.create_future()  # it serves already; rloop's serve_forever() would end that
 
 
 def main() -> None:
     """Read the arguments and serve on the loop that is asked for."""
-    arguments = parser("Servers on asyncio or uvloop.", no_delay=False)
+    arguments = parser("Servers on asyncio or the like.", no_delay=False, more=("relay",))
     arguments.add_argument("--flavour", choices=("protocol", "streams"), default="protocol")
-    arguments.add_argument("--uvloop", action="store_true")
+    arguments.add_argument("--loop", choices=LOOPS, default="asyncio")
     arguments.add_argument("--pending-timers", type=int, default=0, metavar="N")
     options = arguments.parse_args()
-    if options.uvloop:
-        import uvloop
-
-        uvloop.run(serve(options))
-    else:
-        asyncio.run(serve(options))
+    if options.flavour == "streams" and options.protocol == "relay":
+        refuse(options, "a server with streams")
+    importlib.import_module(options.loop).new_event_loop().run_until_complete(serve(options))
 
 
 if __name__ == "__main__":

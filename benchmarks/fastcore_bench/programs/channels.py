@@ -10,12 +10,16 @@ Sockets are left as asyncore makes them, that is without TCP_NODELAY, unless --n
 import argparse
 import asynchat
 import asyncore
+import os
+import queue
 import socket
+import threading
 
 from serving import BACKLOG, BLOCK, DONE, GREETING, announce, parser, refuse, set_no_delay
 
 RECEIVE = 65536  # bytes at a time; --receive changes it
 TUTORIAL_RECEIVE = 8192
+POOL = 4  # threads
 
 
 class Closing(asyncore.dispatcher):
@@ -130,6 +134,92 @@ class Peer(TutorialEcho):
         self.close()
 
 
+class Trigger(asyncore.file_dispatcher):
+    """What frameworks with threads wake their loop by: a pipe among the channels."""
+
+    def __init__(self):
+        reading, self.writing = os.pipe()
+        super().__init__(reading)
+        os.close(reading)  # file_dispatcher has made its own of it
+
+    def writable(self):
+        return False
+
+    def handle_read(self):
+        self.recv(RECEIVE)
+
+    def pull(self):
+        os.write(self.writing, b"x")
+
+
+class Pool:
+    """Threads that answer requests, and pull the trigger for each answer."""
+
+    def __init__(self):
+        self.trigger = Trigger()
+        self.asking = queue.SimpleQueue()
+        for _ in range(POOL):
+            threading.Thread(target=self.work, daemon=True).start()
+
+    def work(self):
+        while True:
+            self.asking.get().answer()
+            self.trigger.pull()
+
+
+class Answered(TutorialEcho):
+    """Hands what it reads to a pool of threads, which leave the answer in its buffer."""
+
+    def __init__(self, sock, server):
+        super().__init__(sock, server)
+        self.lock = threading.Lock()
+        self.asked = []
+
+    def handle_read(self):
+        data = self.recv(TUTORIAL_RECEIVE)
+        if data:
+            with self.lock:
+                self.asked.append(data)
+            self.server.pool.asking.put(self)
+
+    def answer(self):
+        """In one of the threads: whichever comes first answers all that was asked, in order."""
+        with self.lock:
+            self.buffer += b"".join(self.asked)
+            self.asked.clear()
+
+    def handle_write(self):
+        with self.lock:
+            super().handle_write()
+
+
+class Relay(TutorialEcho):
+    """Passes on what it reads: the other channel of the pair is to send it."""
+
+    def __init__(self, sock, server):
+        super().__init__(sock, server)
+        self.other = Far(self)
+
+    def handle_read(self):
+        self.other.buffer += self.recv(TUTORIAL_RECEIVE)
+
+    def handle_close(self):
+        self.close()
+        self.other.close()
+
+
+class Far(Relay):
+    """The channel of a relay that leads to the server behind it."""
+
+    def __init__(self, near):
+        TutorialEcho.__init__(self, None, near.server)
+        self.other = near
+        self.create_socket(socket.AF_INET, socket.SOCK_STREAM)
+        if near.server.no_delay:
+            set_no_delay(self.socket)
+        self.connect(("127.0.0.1", near.server.upstream))
+
+
 class Chat(asynchat.async_chat):
     """Sends each line back; the base of what begins with a line."""
 
@@ -195,6 +285,8 @@ HANDLERS = {
     ("greet", "direct"): DirectGreeter,
     ("greet", "tutorial"): TutorialGreeter,
     ("broadcast", "tutorial"): Peer,
+    ("answered", "tutorial"): Answered,
+    ("relay", "tutorial"): Relay,
     ("line", "chat"): Chat,
     ("download", "chat"): Download,
     ("upload", "chat"): Upload,
@@ -209,6 +301,8 @@ class Server(asyncore.dispatcher):
         self.handler = handler
         self.size = options.size
         self.no_delay = options.no_delay
+        self.upstream = options.upstream
+        self.pool = Pool() if options.protocol == "answered" else None
         self.peers = set()
         self.create_socket(socket.AF_INET, socket.SOCK_STREAM)
         self.bind(("127.0.0.1", 0))
@@ -232,27 +326,31 @@ def set_timers(count):
         loop.call_later(3600 + number / 1000, print)
 
 
-def read_options() -> argparse.Namespace:
-    """The arguments; a protocol has a handler that is usual for it."""
-    arguments = parser("Servers in the style of asyncore.")
+def make_parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    arguments = parser("Servers in the style of asyncore.", more=("answered", "relay"))
     arguments.add_argument("--handler", choices=sorted({handler for _, handler in HANDLERS}))
     arguments.add_argument("--receive", type=int, default=RECEIVE, metavar="BYTES")
     arguments.add_argument("--pending-timers", type=int, default=0, metavar="N")
-    options = arguments.parse_args()
+    return arguments
+
+
+def make_server(options):
+    """A server that listens; a protocol has a handler that is usual for it."""
+    global RECEIVE
+    RECEIVE = options.receive
     if options.handler is None:
         options.handler = next(h for protocol, h in HANDLERS if protocol == options.protocol)
-    return options
+    handler = HANDLERS.get((options.protocol, options.handler))
+    if handler is None:
+        refuse(options, f"the handler {options.handler}")
+    return Server(handler, options)
 
 
 def main():
     """Serve until standard input closes."""
-    global RECEIVE
-    options = read_options()
-    RECEIVE = options.receive
-    handler = HANDLERS.get((options.protocol, options.handler))
-    if handler is None:
-        refuse(options, f"the handler {options.handler}")
-    server = Server(handler, options)
+    options = make_parser().parse_args()
+    server = make_server(options)
     if options.pending_timers:
         set_timers(options.pending_timers)
     announce(options, server.socket.getsockname()[1])

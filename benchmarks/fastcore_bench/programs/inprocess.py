@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-LOOPS = ("fastcore", "asyncio", "uvloop")
+LOOPS = ("fastcore", "asyncio", "uvloop", "rloop")
 
 
 def new_loop(name: str) -> tuple[Any, Callable[[], None]]:

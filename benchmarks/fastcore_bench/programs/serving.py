@@ -9,6 +9,11 @@ broadcast  "+" as above; each message of --size bytes from any peer goes to all 
 download   a line "N" CRLF is answered by N bytes of a pattern that repeats
 upload     a line "N" CRLF and N bytes are answered by "OK" CRLF
 
+and of some servers:
+
+answered   what comes is sent back, by a pool of threads
+relay      what comes is sent on to the server --upstream, and what that sends, back
+
 It must not know any framework.
 """
 
@@ -20,6 +25,7 @@ import socket
 import stat
 import sys
 import threading
+from collections.abc import Iterable
 from typing import NoReturn
 
 PROTOCOLS = ("echo", "line", "greet", "broadcast", "download", "upload")
@@ -30,10 +36,17 @@ DONE = b"OK\r\n"
 BLOCK = bytes(range(251)) * 261
 
 
-def parser(description: str, *, no_delay: bool = True) -> argparse.ArgumentParser:
-    """The arguments that all servers take; --no-delay for those that do not always set it."""
+def parser(
+    description: str, *, no_delay: bool = True, more: Iterable[str] = ()
+) -> argparse.ArgumentParser:
+    """The arguments that all servers take; --no-delay for those that do not always set it.
+
+    `more` are protocols that this one knows besides.
+    """
     result = argparse.ArgumentParser(description=description)
-    result.add_argument("--protocol", choices=PROTOCOLS, default="echo")
+    result.add_argument("--protocol", choices=(*PROTOCOLS, *more), default="echo")
+    if "relay" in more:
+        result.add_argument("--upstream", type=int, metavar="PORT", help="behind a relay")
     result.add_argument("--size", type=int, default=1024, help="bytes of a broadcast message")
     result.add_argument(
         "--busy-thread", action="store_true", help="compute in pure Python beside the loop"
