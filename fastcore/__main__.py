@@ -85,6 +85,12 @@ def make_parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         help="adaptive, or strict: every channel is asked what it wants on every turn; sets "
         "FASTCORE_INTEREST for the program and its children",
     )
+    run.add_argument(
+        "--debug",
+        action="store_true",
+        help="name handlers that hold the loop, and channels that spin; sets FASTCORE_DEBUG for "
+        "the program and its children",
+    )
     for command, text in ENVIRONMENT.items():
         commands.add_parser(command, help=text, description=f"{text.capitalize()}.")
     commands.add_parser(
@@ -126,6 +132,7 @@ def choose(
     engine: str | None,
     poller: str | None,
     interest: str | None,
+    debug: bool,
     parser: argparse.ArgumentParser,
 ) -> None:
     """Set the switches, and load the engine to see that they can be had."""
@@ -135,6 +142,8 @@ def choose(
         os.environ["FASTCORE_POLLER"] = poller
     if interest is not None:
         os.environ["FASTCORE_INTEREST"] = interest
+    if debug:
+        os.environ["FASTCORE_DEBUG"] = "1"
     try:
         from fastcore._engine import pollers
 
@@ -278,7 +287,7 @@ def main(argv: list[str]) -> None:
         return
     if not program:
         run_parser.error("what is to be run? Name a script, or a module after -m")
-    choose(options.engine, options.poller, options.interest, run_parser)
+    choose(options.engine, options.poller, options.interest, options.debug, run_parser)
     from fastcore import _run
 
     target, *rest = program

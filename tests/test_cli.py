@@ -20,7 +20,7 @@ import pytest
 
 import fastcore
 
-SWITCHES = ("FASTCORE_ENGINE", "FASTCORE_POLLER", "FASTCORE_INTEREST")
+SWITCHES = ("FASTCORE_ENGINE", "FASTCORE_POLLER", "FASTCORE_INTEREST", "FASTCORE_DEBUG")
 
 
 def python(folder: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -147,7 +147,7 @@ def test_alone_it_shows_the_help(tmp_path: Path) -> None:
 def test_help_is_helpful(tmp_path: Path) -> None:
     assert "info" in cli(tmp_path, "--help").stdout
     usage = cli(tmp_path, "run", "--help").stdout
-    for word in ("--engine", "--poller", "--interest", "-m module"):
+    for word in ("--engine", "--poller", "--interest", "--debug", "-m module"):
         assert word in usage
 
 
@@ -181,6 +181,7 @@ def test_switches_reach_the_program_and_its_children(tmp_path: Path, option: str
     (tmp_path / "child.py").write_text(
         "import fastcore, os\n"
         "print(fastcore.engine, fastcore.get_loop({}).poller, os.environ['FASTCORE_INTEREST'])\n"
+        "print(os.environ['FASTCORE_DEBUG'])\n"
     )
     (tmp_path / "parent.py").write_text(
         "import subprocess, sys\n"
@@ -188,9 +189,9 @@ def test_switches_reach_the_program_and_its_children(tmp_path: Path, option: str
         "sys.stdout.flush()\n"
         "subprocess.run([sys.executable, 'child.py'], check=True)\n"
     )
-    options = ["--engine", "python", *option.split(), "--interest", "strict"]
+    options = ["--engine", "python", *option.split(), "--interest", "strict", "--debug"]
     done = cli(tmp_path, "run", *options, "parent.py")
-    assert done.stdout.splitlines() == ["python select strict"] * 2, done.stderr
+    assert done.stdout.splitlines() == ["python select strict", "1"] * 2, done.stderr
 
 
 def test_programs_get_our_modules(tmp_path: Path) -> None:

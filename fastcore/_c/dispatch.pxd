@@ -37,7 +37,9 @@ cdef class Dispatch:
     cdef double _look_due
     cdef double look_missed
     cdef long long _failures
+    cdef object _ask_channel, _tell_readable, _tell_writable, _tell_urgent, _tell_closed
 
+    cdef call_through(self, calls)
     cdef bint settle(self) except -1
     @cython.locals(interest=Interest, changes=cython.longlong)
     cdef bint ask_and_write(self, list asked) except -1
