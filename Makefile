@@ -19,6 +19,7 @@ BENCH_INPUTS := $(wildcard benchmarks/pyproject.toml benchmarks/README.md \
 	benchmarks/fastcore_bench/* benchmarks/fastcore_bench/*/*)
 PIP_INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
 WORKFLOWS = .github/workflows/*.yml
+FORMS = .github/ISSUE_TEMPLATE/fault.yml .github/ISSUE_TEMPLATE/wish.yml
 # What stubtest compares with what was built: the extensions with a stub, and the layers above.
 TYPED_MODULES = $(addprefix fastcore._c.,$(notdir $(basename $(wildcard fastcore/_c/*.pyi)))) \
 	$(addprefix fastcore.,_engine loop asyncore asynchat aio)
@@ -26,7 +27,7 @@ TYPED_MODULES = $(addprefix fastcore._c.,$(notdir $(basename $(wildcard fastcore
 PYTEST = cd tests && $(abspath $(1))/bin/python -I -m pytest -c ../pyproject.toml $(PYTEST_ARGS) .
 
 .DELETE_ON_ERROR:
-.PHONY: coverage instructions instructions-update help demo bench test test-fallback lint types lint-workflows format release-check doctor-check ci ci-full clean
+.PHONY: coverage instructions instructions-update help demo bench test test-fallback lint types lint-workflows format docs release-check doctor-check ci ci-full clean
 
 help:
 	@echo "make demo           build, then measure every engine against the standard loop"
@@ -34,10 +35,12 @@ help:
 	@echo "                    BENCH_ARGS=--quick: 2), written to bench.json"
 	@echo "make test           build with the C engine, then test every engine and poller"
 	@echo "make test-fallback  the same without the C engine (no compiler needed)"
-	@echo "make lint           ruff; shellcheck for the scripts; zizmor and schemas for .github"
+	@echo "make lint           ruff, cython-lint, clang-format; shellcheck for the scripts; zizmor and"
+	@echo "                    schemas for .github"
 	@echo "make types          build with the C engine, then mypy, pyright and stubtest"
 	@echo "make lint-workflows one linter more for .github/workflows (needs node and npm)"
-	@echo "make format         let ruff format the Python files"
+	@echo "make format         let ruff format the Python files, and clang-format the C"
+	@echo "make docs           the documentation as a site, in build/site; warnings are errors"
 	@echo "make release-check  all that can be done before a release is tagged (TAG=v1.2.3)"
 	@echo "make doctor-check   what the doctor finds in well-known packages (downloads them)"
 	@echo "make instructions   count what a request costs the C engine (needs valgrind)"
@@ -66,10 +69,13 @@ test-fallback: $(VENV)-fallback/.test-installed
 lint: $(VENV)-lint/.installed
 	$(VENV)-lint/bin/ruff check .
 	$(VENV)-lint/bin/ruff format --check .
+	PATH="$(abspath $(VENV)-lint)/bin:$$PATH" cython-lint fastcore/_c/*.pyx fastcore/_c/*.pxd
+	$(VENV)-lint/bin/clang-format --dry-run -Werror src/*.c src/*.h
 	$(VENV)-lint/bin/shellcheck -x $(filter-out %.py %.json %/__pycache__,$(wildcard .ci/*))
 	$(VENV)-lint/bin/zizmor --offline --quiet --persona=pedantic .github
 	$(VENV)-lint/bin/check-jsonschema --builtin-schema vendor.github-workflows $(wildcard $(WORKFLOWS))
 	$(VENV)-lint/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(VENV)-lint/bin/check-jsonschema --builtin-schema vendor.github-issue-forms $(FORMS)
 
 # A linter more for the workflows; it needs node.
 lint-workflows:
@@ -91,6 +97,12 @@ types: $(VENV)-types/.installed
 format: $(VENV)-lint/.installed
 	$(VENV)-lint/bin/ruff check --fix .
 	$(VENV)-lint/bin/ruff format .
+	$(VENV)-lint/bin/clang-format -i src/*.c src/*.h
+
+# The variable: the theme would speak of a mkdocs that is not the one in use.
+docs: $(VENV)-docs/.installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --quiet --strict
+	@echo "the site is in build/site"
 
 # -B: no cache beside the script.
 release-check: $(VENV)-release/.installed
@@ -115,13 +127,13 @@ ci-full:
 	.ci/full
 
 clean:
-	rm -rf .venv .venv-fallback .venv-lint .venv-types .venv-release .venv-coverage .venv-node
-	rm -rf $(VENV) $(VENV)-fallback $(VENV)-lint $(VENV)-types $(VENV)-release $(VENV)-coverage $(VENV)-node
+	rm -rf .venv .venv-fallback .venv-lint .venv-types .venv-release .venv-coverage .venv-docs .venv-node
+	rm -rf $(VENV) $(VENV)-fallback $(VENV)-lint $(VENV)-types $(VENV)-release $(VENV)-coverage $(VENV)-docs $(VENV)-node
 	rm -rf build dist *.egg-info benchmarks/build benchmarks/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Groups of requirements need a newer pip than the one that some Pythons bring along.
-$(VENV)/.made $(VENV)-fallback/.made $(VENV)-lint/.made $(VENV)-types/.made $(VENV)-release/.made $(VENV)-coverage/.made:
+$(VENV)/.made $(VENV)-fallback/.made $(VENV)-lint/.made $(VENV)-types/.made $(VENV)-release/.made $(VENV)-coverage/.made $(VENV)-docs/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	{ echo "$(PYTHON) must be Python 3.10 or newer; name another: make PYTHON=python3.12"; exit 1; }
 	@echo "making $(@D) with $(PYTHON)"
@@ -166,6 +178,11 @@ $(VENV)-release/.installed: pyproject.toml | $(VENV)-release/.made
 $(VENV)-coverage/.installed: pyproject.toml | $(VENV)-coverage/.made
 	@echo "installing coverage.py, and what the tests and a build need"
 	$(call PIP_INSTALL,$(VENV)-coverage) --group coverage
+	@touch $@
+
+$(VENV)-docs/.installed: pyproject.toml | $(VENV)-docs/.made
+	@echo "installing what makes the site"
+	$(call PIP_INSTALL,$(VENV)-docs) --group docs
 	@touch $@
 
 $(VENV)-types/.installed: $(BUILD_INPUTS) | $(VENV)-types/.made

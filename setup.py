@@ -1,7 +1,7 @@
 """How the extensions are built: the modules of the C engine.
 
 The metadata is in pyproject.toml, but for the description, which is made of
-README.md.  FASTCORE_BUILD decides what happens to them:
+README.md, and the addresses of the project.  FASTCORE_BUILD decides what happens to them:
 
     auto      (default) build them; where that fails, warn and go on without
     require   any failure ends the build
@@ -174,11 +174,36 @@ def warn(reason: str) -> None:
     )
 
 
+def said(file: str, pattern: str) -> str:
+    """What a file says by itself, where no Python that can build has a parser for it."""
+    found = re.search(pattern, Path(file).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    if found is None:
+        sys.exit(f"{file}: nothing there is like {pattern}")
+    return found[1]
+
+
+def addresses() -> dict[str, str]:
+    """Where the project is, from the one place that says so."""
+    repository = said("pyproject.toml", r'^repository = "(.+)"').rstrip("/")
+    return {
+        "Documentation": said("pyproject.toml", r'^documentation = "(.+)"'),
+        "Source": repository,
+        "Issues": f"{repository}/issues",
+        "Changelog": f"{repository}/blob/main/CHANGELOG.md",
+    }
+
+
 def description() -> str:
-    """README.md for a package index, where a link to a file beside it leads nowhere."""
+    """README.md for a package index, where a link to a file has to lead to the repository."""
     text = Path("README.md").read_text(encoding="utf-8")
-    text = re.sub(r"^!\[[^]]*\]\((?![a-z]+:)[^)]*\)\n\n", "", text, flags=re.MULTILINE)
-    return re.sub(r"\[([^][]+)\]\((?![a-z]+:)[^)]*\)", r"\1", text)
+    version = said("fastcore/_version.py", r'^__version__ = "(.+)"')
+    of_release = addresses()["Source"] + "/{kind}/v" + version + "/"
+    kinds = {"!": of_release.format(kind="raw"), "": of_release.format(kind="blob")}
+    return re.sub(
+        r"(!?)(\[[^][]+\]\()(?![a-z]+:|#)",
+        lambda match: match[0] + kinds[match[1]],
+        text,
+    )
 
 
 MODE = build_mode()
@@ -187,6 +212,7 @@ TRACE = os.environ.get("FASTCORE_TRACE") == "1"
 setup(
     long_description=description(),
     long_description_content_type="text/markdown",
+    project_urls=addresses(),
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildExtension, "bdist_wheel": BuildWheel},
 )

@@ -54,6 +54,15 @@ def declared_version(source: Path) -> str:
     return found[1]
 
 
+def repository(source: Path) -> str:
+    """Where the project is, as the one place that names it has it."""
+    text = (source / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r'^repository = "([^"]+)"$', text, flags=re.MULTILINE)
+    if found is None:
+        raise SystemExit("pyproject.toml names no repository")
+    return found[1]
+
+
 def differences(where: str, found: set[str], expected: set[str]) -> list[str]:
     """What is there and should not be, and the other way round."""
     return [f"{where}: {name} is missing" for name in sorted(expected - found)] + [
@@ -90,7 +99,10 @@ def check_wheel(path: Path, tracked: set[str]) -> list[str]:
     else:
         package = {name for name in tracked if name.startswith("fastcore/")}
         sources = {name for name in package if name.endswith(FOR_COMPILERS)}
-        extensions = {name.partition(".")[0] for name in sources}
+        # A .pxd with neither a .pyx nor a text in Python declares C that others use.
+        text = {name.replace("/_python/", "/_c/").partition(".")[0] for name in package - sources}
+        text |= {name.partition(".")[0] for name in sources if name.endswith(".pyx")}
+        extensions = {name.partition(".")[0] for name in sources} & text
         expected = package - sources
         expected |= PURE if path.name.endswith("-none-any.whl") else extensions
     with zipfile.ZipFile(path) as archive:
@@ -187,6 +199,8 @@ def check_changes(source: Path, tracked: set[str], version: str, tag: str) -> li
     ]
     if tag and tag != f"v{version}":
         faults.append(f"the tag is {tag}, the sources are {version}")
+    if tag and "OWNER" in repository(source):
+        faults.append(f"pyproject.toml: {repository(source)} is no address of a repository")
     if tag and fragments:
         faults.append(f"not in CHANGELOG.md yet: {', '.join(fragments)}")
     if newest != version and (tag or not fragments):

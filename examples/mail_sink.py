@@ -98,7 +98,8 @@ class MailChannel(TLS, asynchat.async_chat):
             self.answer("503 encrypted already")
             return
         self.answer("220 go ahead")  # the last word in the clear
-        self.start_tls(self.context, server_side=True)
+        # Mail clients end after QUIT without a word of TLS: of a message the dot tells the end.
+        self.start_tls(self.context, server_side=True, suppress_ragged_eofs=True)
 
     def do_mail(self, rest):
         self.sender = rest.partition(":")[2].strip()

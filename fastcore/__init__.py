@@ -7,6 +7,8 @@ has to be able to speak first, after this module was imported.
 
 from __future__ import annotations
 
+from os.path import dirname as _dirname, exists as _exists
+
 from fastcore._shim import install
 from fastcore._version import __version__
 
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from fastcore._default import get_loop
     from fastcore._engine import name as engine, pollers
     from fastcore.loop import Handle, Loop
+
+# A file of another project that is imported under this name.
+if _exists(_dirname(__file__) + "/basics.py"):
+    from fastcore import _namesake as _namesake  # warns
 
 __all__ = [
     "Handle",

@@ -8,6 +8,7 @@ of their own, fastcore_bench, which is loaded for `bench` alone.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import sys
@@ -15,12 +16,15 @@ import sysconfig
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
-import fastcore
+# Not from the package itself: its first file may be another project's, see _namesake.py.
+from fastcore import _namesake
+from fastcore._version import __version__
 
 ENGINES = ("auto", "c", "python")  # not from _engine.py: that would load one
 INTERESTS = ("adaptive", "strict")
-HERE = Path(fastcore.__file__).resolve().parent
+HERE = Path(__file__).resolve().parent
 
 DESCRIPTION = "asyncore and asynchat programs, unmodified, on a fast event loop."
 ENVIRONMENT = {
@@ -47,13 +51,14 @@ def make_parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     parser = argparse.ArgumentParser(
         prog="python -m fastcore", description=DESCRIPTION, allow_abbrev=False
     )
-    parser.add_argument("--version", action="version", version=f"fastcore {fastcore.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    commands.add_parser(
+    parser.add_argument("--version", action="version", version=f"fastcore {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    info = commands.add_parser(
         "info",
         help="show the engine, its pollers, the versions and how it was built",
         description="Show the engine, its pollers, the versions and how it was built.",
     )
+    info.add_argument("--json", action="store_true", help="the same for programs")
     run = commands.add_parser(
         "run",
         help="run an unmodified asyncore or asynchat program",
@@ -89,6 +94,12 @@ def make_parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         help="put fastcore's asyncore or asynchat in the place of a copy that a package brings: "
         "waitress.wasyncore=asyncore; may be given more than once; sets FASTCORE_REPLACE for "
         "children",
+    )
+    run.add_argument(
+        "--debug",
+        action="store_true",
+        help="name handlers that hold the loop, and channels that spin; sets FASTCORE_DEBUG for "
+        "the program and its children",
     )
     for command, text in ENVIRONMENT.items():
         commands.add_parser(command, help=text, description=f"{text.capitalize()}.")
@@ -144,6 +155,7 @@ def choose(
     engine: str | None,
     poller: str | None,
     interest: str | None,
+    debug: bool,
     parser: argparse.ArgumentParser,
 ) -> None:
     """Set the switches, and load the engine to see that they can be had."""
@@ -153,32 +165,55 @@ def choose(
         os.environ["FASTCORE_POLLER"] = poller
     if interest is not None:
         os.environ["FASTCORE_INTEREST"] = interest
+    if debug:
+        os.environ["FASTCORE_DEBUG"] = "1"
     try:
-        available = fastcore.pollers()
+        from fastcore._engine import pollers
+
+        available = pollers()
     except (ImportError, ValueError) as error:
         parser.error(str(error))
     if poller is not None and poller not in available:
         parser.error(f"no poller {poller!r} here; available: {', '.join(available)}")
 
 
-def info() -> str:
+def facts() -> dict[str, Any]:
     """What a bug report should contain."""
     from fastcore import _engine
 
-    pollers = _engine.pollers()
-    default = os.environ.get("FASTCORE_POLLER") or pollers[0]
-    listed = [f"{name} (default)" if name == default else name for name in pollers]
-    if default not in pollers:
+    pollers = list(_engine.pollers())
+    return {
+        "fastcore": __version__,
+        "folder": str(HERE),
+        "python": interpreter(),
+        "platform": platform.platform(),
+        "engine": _engine.name,
+        "why": _engine.why,
+        "pollers": pollers,
+        "poller": os.environ.get("FASTCORE_POLLER") or pollers[0],
+        "extension": _engine.found,
+        "missing": _engine.missing,
+        "notes": [*shadowing(), *namesake()],
+        "built": dict(_engine.build_info),
+    }
+
+
+def info(found: dict[str, Any]) -> str:
+    """The same for people."""
+    default = found["poller"]
+    listed = [f"{name} (default)" if name == default else name for name in found["pollers"]]
+    if default not in found["pollers"]:
         listed.append(f"(FASTCORE_POLLER={default} is not one of them)")
     rows = [
-        ("fastcore", f"{fastcore.__version__} in {Path(_engine.__file__).parent}"),
-        ("python", interpreter()),
-        ("platform", platform.platform()),
-        ("engine", f"{_engine.name} ({_engine.why})"),
+        ("fastcore", f"{found['fastcore']} in {found['folder']}"),
+        ("python", found["python"]),
+        ("platform", found["platform"]),
+        ("engine", f"{found['engine']} ({found['why']})"),
         ("pollers", ", ".join(listed)),
-        ("extension", extension()),
-        *(("note", note) for note in shadowing()),
-        *((f"built: {key}", value) for key, value in _engine.build_info.items()),
+        # Where it is, or the reason that its build left behind.
+        ("extension", found["extension"] or f"none: {found['missing']}"),
+        *(("note", note) for note in found["notes"]),
+        *((f"built: {key}", value) for key, value in found["built"].items()),
     ]
     width = max(len(label) for label, _ in rows)
     return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
@@ -193,15 +228,8 @@ def interpreter() -> str:
     return f"{named}, free-threaded, the GIL is {'on' if is_on else 'off'}"
 
 
-def extension() -> str:
-    """Where the C engine is, or the reason that its build left behind."""
-    from fastcore import _engine
-
-    return _engine.found if _engine.found is not None else f"none: {_engine.missing}"
-
-
 def shadowing() -> list[str]:
-    """Whether a package without the extension hides an installed one that has it."""
+    """Whether this is a package without the extension that hides one that has it, or a checkout."""
     from fastcore import _engine
 
     if _engine.found is not None:
@@ -213,7 +241,22 @@ def shadowing() -> list[str]:
                 f"the package in {HERE} comes first here and has no extension; the one in {other}"
                 " has one: run this in another folder, or with python -I -m fastcore"
             ]
+    if (HERE.parent / "setup.py").is_file():
+        return [
+            f"this is the source tree in {HERE.parent}, where Python has looked first; nothing is "
+            f"compiled there: python -m pip install {HERE.parent}, and run this in another folder"
+        ]
     return []
+
+
+def namesake() -> list[str]:
+    """Whether the other project of this name is installed, or has left files here."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return [f"fastcore {version('fastcore')} is installed, too. {_namesake.ADVICE}"]
+    except PackageNotFoundError:
+        return [_namesake.ADVICE] if _namesake.is_there else []
 
 
 def has_extension(package: Path) -> bool:
@@ -268,18 +311,22 @@ def main(argv: list[str]) -> None:
         sys.exit(doctor(argv[1:], parser))
     own, program = split_command_line(argv)
     options = parser.parse_args(own)
+    if options.command is None:
+        parser.print_help()
+        return
     if options.command in ENVIRONMENT:
         change_environment(options.command, parser)
         return
     if options.command == "info":
         try:
-            print(info())
+            found = facts()
+            print(json.dumps(found, indent=2) if options.json else info(found))
         except (ImportError, ValueError) as error:
             parser.error(str(error))
         return
     if not program:
         run_parser.error("what is to be run? Name a script, or a module after -m")
-    choose(options.engine, options.poller, options.interest, run_parser)
+    choose(options.engine, options.poller, options.interest, options.debug, run_parser)
     from fastcore import _run
 
     target, *rest = program
@@ -287,6 +334,13 @@ def main(argv: list[str]) -> None:
         _run.run_module(target, rest, dict(options.replace))
     else:
         _run.run_script(target, rest, dict(options.replace))
+
+
+def command() -> None:
+    """The console script: `fastcore run ...` is `python -m fastcore run ...`."""
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        sys.path[0] = os.getcwd()  # as for -m; it was the folder of the script
+    main(sys.argv[1:])
 
 
 if __name__ == "__main__":

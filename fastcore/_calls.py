@@ -8,6 +8,7 @@ channels are called, and what an exception means, is the engine's business.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ._codes import READ, WRITE
@@ -24,6 +25,38 @@ class Judge(Protocol):
 
     def failed_to_answer(self, channel: Any, error: BaseException) -> bool:
         """Tell the channel of what its predicate raised; False: it is to leave the loop."""
+        ...
+
+
+class Calls(Protocol):
+    """The functions by which channels are asked and called: those of this module, or others."""
+
+    def ask(self, channel: Any, judge: Judge, /) -> int:
+        """Return what the channel wants."""
+        ...
+
+    def tell_readable(self, channel: Any, judge: Judge, /) -> None:
+        """Call the read handler, if the channel still wants to read."""
+        ...
+
+    def tell_writable(self, channel: Any, judge: Judge, /) -> None:
+        """Call the write handler, if the channel still wants to write."""
+        ...
+
+    def tell_urgent(self, channel: Any, judge: Judge, /) -> None:
+        """Call the handler for urgent data."""
+        ...
+
+    def tell_closed(self, channel: Any, judge: Judge, /) -> None:
+        """Call the handler for the end of the connection."""
+        ...
+
+
+class Watch(Calls, Protocol):
+    """What stands between an engine and all that it calls, where a loop is watched."""
+
+    def call(self, callback: Any, call: Callable[[], None], /) -> None:
+        """Do `call()`, which calls `callback`."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import stat
 import struct
@@ -35,3 +36,19 @@ def count_unread(number: int) -> int:
         return 0
     count: int = struct.unpack("i", answer)[0]
     return count
+
+
+def is_at_end(number: int, sock: Any) -> bool:
+    """Whether nothing is left to be read of a connection or a pipe but its end.
+
+    `sock` is the socket object of the descriptor, or None; of a pipe it is known that it can be
+    read.
+    """
+    try:
+        if not isinstance(sock, _socket.socket):
+            return stat.S_ISFIFO(os.fstat(number).st_mode) and count_unread(number) == 0
+        if _socket.socket.gettimeout(sock) != 0 or sock.type != _socket.SOCK_STREAM:
+            return False
+        return not _socket.socket.recv(sock, 1, _socket.MSG_PEEK)
+    except OSError:
+        return False

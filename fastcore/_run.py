@@ -14,7 +14,8 @@ import pkgutil
 import runpy
 import sys
 from collections.abc import Mapping
-from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader, SourcelessFileLoader
+from importlib.util import find_spec
 from types import CodeType, ModuleType, TracebackType
 from typing import NoReturn
 
@@ -23,6 +24,10 @@ from fastcore._shim import install
 
 # What is in there tells the interpreters that the program starts.
 _CHILDREN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_children")
+
+# A module of the standard library that could be run, and who brings it back: as a package, which
+# Python does not run.
+_FORMER = {"smtpd": "standard-smtpd"}
 
 _SAFE_PATH = bool(getattr(sys.flags, "safe_path", False) or sys.flags.isolated)
 
@@ -54,7 +59,32 @@ def run_module(name: str, args: list[str], replace: Mapping[str, str]) -> None:
     """Run a module, or a package with a __main__.py, found on sys.path; as `run_script()`."""
     _install(replace)
     sys.argv[:] = ["-m", *args]
+    if name in _FORMER:
+        spec = find_spec(name)
+        if spec is None:
+            _say(f"No module named {name}: python -m pip install {_FORMER[name]}")
+            sys.exit(1)
+        folders = spec.submodule_search_locations
+        if folders is not None and PathFinder.find_spec(f"{name}.__main__", folders) is None:
+            _run_package(spec)
+            return
     _run_module(name, alter_argv=True)
+
+
+def _run_package(spec: ModuleSpec) -> None:
+    """Run the file of a package itself, as if it were a module."""
+    assert spec.origin is not None and isinstance(spec.loader, SourceFileLoader)
+    sys.argv[0] = spec.origin
+    names = {"__file__": spec.origin, "__loader__": spec.loader, "__spec__": spec}
+    main = _fresh_main()
+    main.__dict__.update(names, __package__="")
+    try:
+        exec(spec.loader.get_code(spec.name), main.__dict__)  # type: ignore[arg-type]
+    except SystemExit:
+        raise
+    except BaseException as error:
+        _hide_frames(error)
+        raise
 
 
 def _install(replace: Mapping[str, str]) -> None:
@@ -117,11 +147,13 @@ def _compile(full: str, main: ModuleType) -> CodeType:
 
 def _cannot_open(full: str, error: OSError) -> NoReturn:
     shown = full if sys.implementation.name == "pypy" else repr(full)
-    print(
-        f"{sys.executable}: can't open file {shown}: [Errno {error.errno}] {error.strerror}",
-        file=sys.stderr,
-    )
+    _say(f"can't open file {shown}: [Errno {error.errno}] {error.strerror}")
     sys.exit(2)
+
+
+def _say(what: str) -> None:
+    """As the interpreter does when there is nothing to run."""
+    print(f"{sys.executable}: {what}", file=sys.stderr)
 
 
 def _hide_frames(error: BaseException) -> None:

@@ -184,6 +184,9 @@ def poll(timeout: float | None = 0.0, map: _Map | None = None) -> None:
     """
     if map is None:
         map = socket_map
+    if _loop.watching and (watcher := _watcher_of(map)) is not None:
+        watcher.apart(_poll, timeout, watcher.view(map))
+        return
     if not map:
         return
     readers: list[int] = []
@@ -216,6 +219,9 @@ def poll2(timeout: float | None = 0.0, map: _Map | None = None) -> None:
     """
     if map is None:
         map = socket_map
+    if _loop.watching and (watcher := _watcher_of(map)) is not None:
+        watcher.apart(_poll2, timeout, watcher.view(map))
+        return
     milliseconds = None if timeout is None else int(timeout * 1000)
     pollster = select.poll()
     if not map:
@@ -234,7 +240,13 @@ def poll2(timeout: float | None = 0.0, map: _Map | None = None) -> None:
             readwrite(obj, flags)
 
 
+def _watcher_of(map: Any) -> Any:
+    """Return what watches a map, None where a program has its own way to tell channels."""
+    return _loop.watcher_of(map) if _parts()[2:] == _OUR_PARTS[2:] else None
+
+
 poll3 = poll2  # an old name
+_poll, _poll2 = poll, poll2  # as they are here: a program may replace them
 
 
 def _parts() -> tuple[Any, ...]:

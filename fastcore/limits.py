@@ -58,6 +58,16 @@ class AcceptLimits(MixIn):
     refuse_by_reset: bool = False
 
     _fastcore_census: _Census | None = None
+    _fastcore_none_left = False  # accept() has returned None last
+
+    def handle_read_event(self: Any) -> None:
+        """As ever; a handle_accept() that was written for accept() without None is no error."""
+        further: Any = super()
+        try:
+            further.handle_read_event()
+        except (TypeError, AttributeError) as error:
+            if not (self._fastcore_none_left and "NoneType" in str(error)):
+                raise
 
     def handle_refused(self: Any, sock: Any, addr: Any, reason: str) -> None:
         """A connection was refused; `reason` is the name of the limit.
@@ -73,10 +83,11 @@ class AcceptLimits(MixIn):
     def accept(self: Any) -> Any:
         """As ever, but for the connections that are refused; None where no other one waits."""
         further: Any = super()
+        self._fastcore_none_left = False
         for _ in range(_REFUSED_AT_ONCE):
             pair = further.accept()
             if pair is None:
-                return None
+                break
             sock, addr = pair
             reason = self._fastcore_admit(sock, addr)
             if reason is None:
@@ -87,6 +98,7 @@ class AcceptLimits(MixIn):
             except BaseException:
                 sock.close()
                 raise
+        self._fastcore_none_left = True
         return None
 
     def limit_stats(self) -> dict[str, int]:

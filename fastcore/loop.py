@@ -11,14 +11,18 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, MutableMapping
+from functools import partial
 from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from . import _namesake as _namesake  # warns
 from ._engine import Engine, Handle, Mode, pollers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from ._watch import Watcher
 
 __all__ = ["ExitNow", "Handle", "Loop", "get_loop"]
 
@@ -39,12 +43,31 @@ class ExitNow(Exception):
 
 _INTEREST = ("adaptive", "strict")
 
+# What FASTCORE_DEBUG=1 calls slow, in seconds; asyncio's debug mode has the same.
+SLOW = 0.1
+
 
 def _default_interest() -> str:
     interest = os.environ.get("FASTCORE_INTEREST") or "adaptive"
     if interest not in _INTEREST:
         raise ValueError(f"FASTCORE_INTEREST={interest!r}: choose from {', '.join(_INTEREST)}")
     return interest
+
+
+def _default_slow() -> float | None:
+    debug = os.environ.get("FASTCORE_DEBUG") or "0"
+    if debug not in ("0", "1"):
+        raise ValueError(f"FASTCORE_DEBUG={debug!r}: choose from 0, 1")
+    return SLOW if debug == "1" else None
+
+
+def _checked_slow(seconds: Any) -> float:
+    try:
+        if not isinstance(seconds, (str, bytes, bool)) and float(seconds) >= 0:
+            return float(seconds)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"slow_callback_duration must be a number of seconds >= 0, not {seconds!r}")
 
 
 def _default_poller() -> str:
@@ -59,9 +82,12 @@ class Loop:
     a map that is given stays the one behind that map until close().  `interest` is "adaptive" or
     "strict" (default: the environment's FASTCORE_INTEREST, else adaptive): strict asks every
     channel's `readable()` and `writable()` on every turn, as the standard library's loop did.
+    `slow_callback_duration`, in seconds, has handlers and callbacks that take longer logged, and
+    channels that spin (default: 0.1 where the environment's FASTCORE_DEBUG is 1, else nobody looks;
+    docs/debugging.md).
 
-    Raises ValueError for an unknown poller or interest, and where the map has a loop that is
-    running or has timers.  Close the loop with `close()` or a `with` block.
+    Raises ValueError for an unknown poller or interest, for a negative duration, and where the map
+    has a loop that is running or has timers.  Close the loop with `close()` or a `with` block.
     """
 
     passed_through: tuple[type[BaseException], ...] = (ExitNow, KeyboardInterrupt, SystemExit)
@@ -72,12 +98,15 @@ class Loop:
         poller: str | None = None,
         map: MutableMapping[int, Any] | None = None,
         interest: Literal["adaptive", "strict"] | None = None,
+        slow_callback_duration: float | None = None,
     ) -> None:
         if hasattr(self, "_engine"):
             raise RuntimeError("a loop is initialised once")
         chosen = _default_interest() if interest is None else interest
         if chosen not in _INTEREST:
             raise ValueError(f'interest is "adaptive" or "strict", not {interest!r}')
+        slow = slow_callback_duration
+        slow = _default_slow() if slow is None else _checked_slow(slow)
         self._made_for_map = map is not None
         map = {} if map is None else map
         poller = _default_poller() if poller is None else poller
@@ -86,7 +115,12 @@ class Loop:
         self._map = map
         self._signals: dict[int, Any] = {}
         self._attachment: Any = None  # what has another loop serve this one; see aio.py
-        self._counts: dict[str, int] = {}  # of what mix-ins have done
+        # Of what was seen, and of what mix-ins have done.
+        self._counts: dict[str, int] = {"slow_callbacks": 0, "spinning_channels": 0}
+        self._watcher: Watcher | None = None
+        self._take_turns: Callable[[Mode, float, float], None] = self._engine.drive
+        if slow is not None:
+            self._watch(slow)
         with _making:
             _replace(_loops.get(id(map)), map)
             _loops[id(map)] = self
@@ -259,7 +293,8 @@ class Loop:
     def stats(self) -> dict[str, Any]:
         """Return counts since the loop was made: turns, events, sweeps, kernel changes, ...
 
-        What has happened of it: "timeouts", and "refused" by a limit (docs/servers.md).
+        What has happened of it: "timeouts", and "refused" by a limit (docs/servers.md).  What
+        docs/debugging.md is about is counted as "slow_callbacks" and "spinning_channels".
         """
         return {**self._engine.stats(), **self._counts}
 
@@ -300,9 +335,26 @@ class Loop:
 
     def _drive(self, mode: Mode, timeout: float = inf, count: float = inf) -> None:
         try:
-            self._engine.drive(mode, timeout, count)
+            self._take_turns(mode, timeout, count)
         finally:
             self._tidy()
+
+    def _watch(self, slow: float) -> None:
+        """Have all that is called timed, and spinning channels looked for."""
+        global watching
+        from ._watch import Watcher  # here: nobody else needs it
+
+        watching = True
+
+        engine = weakref.ref(self._engine)
+
+        def is_readable(number: int) -> bool:
+            known = engine()
+            return known is not None and known.is_readable(number)
+
+        self._watcher = watcher = Watcher(slow, self._counts, is_readable)
+        self._take_turns = partial(watcher.apart, self._engine.drive)
+        self._engine.watch(watcher)
 
     def _wake_fileno(self) -> int:
         """Return the descriptor to which a byte is written that ends a wait."""
@@ -377,6 +429,9 @@ _loops: weakref.WeakValueDictionary[int, Loop] = weakref.WeakValueDictionary()
 _homes: weakref.WeakValueDictionary[int, Home] = weakref.WeakValueDictionary()
 _kept: set[Loop] = set()
 
+# Whether any loop was ever watched, or is to be.
+watching = False
+
 # Held while a loop is made for a map that has none: two threads must not make one each.
 _making = threading.RLock()
 
@@ -397,13 +452,24 @@ def get_loop(map: MutableMapping[int, Any]) -> Loop:
 
 def get_home(map: Any) -> Home:
     """Return what the channels of `map` hold; asks nothing of the map, and makes no loop."""
+    global watching
     home = _homes.get(id(map))
     if home is None:
         with _making:
             home = _homes.get(id(map))
             if home is None:
                 home = _homes[id(map)] = Home(map, _loops.get(id(map)))
+        if not watching and _default_slow() is not None:
+            watching = True  # also where a program takes its turns by itself
     return home
+
+
+def watcher_of(map: Any) -> Watcher | None:
+    """Return what watches the loop of a map, made where it is to be watched."""
+    known = _loops.get(id(map))
+    if known is None and type(map) is dict and _default_slow() is not None:
+        known = _make_loop(map)
+    return None if known is None else known._watcher
 
 
 def _make_loop(map: Any) -> Loop:

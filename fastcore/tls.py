@@ -240,6 +240,9 @@ class _StandIn:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._channel, name)
 
+    def __repr__(self) -> str:
+        return repr(self._channel)
+
     def _is_current(self) -> bool:
         channel = self._channel
         fileno = getattr(channel, "_fileno", None)

@@ -30,7 +30,8 @@
 #endif
 
 /* The clock of time.monotonic(), in seconds. */
-static inline double platform_monotonic(void)
+static inline double
+platform_monotonic(void)
 {
 #ifdef _WIN32
     LARGE_INTEGER count, frequency;
@@ -48,22 +49,26 @@ static inline double platform_monotonic(void)
  * other to look, after lowering it, at everything that was done before the flag was raised. */
 #ifdef _MSC_VER
 #include <intrin.h>
-static inline int platform_flag_raise(int *flag)
+static inline int
+platform_flag_raise(int *flag)
 {
     return _InterlockedExchange((volatile long *)flag, 1);
 }
 
-static inline void platform_flag_lower(int *flag)
+static inline void
+platform_flag_lower(int *flag)
 {
     _InterlockedExchange((volatile long *)flag, 0);
 }
 #else
-static inline int platform_flag_raise(int *flag)
+static inline int
+platform_flag_raise(int *flag)
 {
     return __atomic_exchange_n(flag, 1, __ATOMIC_SEQ_CST);
 }
 
-static inline void platform_flag_lower(int *flag)
+static inline void
+platform_flag_lower(int *flag)
 {
     __atomic_exchange_n(flag, 0, __ATOMIC_SEQ_CST);
 }
@@ -74,7 +79,8 @@ static inline void platform_flag_lower(int *flag)
 #if defined(MSG_DONTWAIT) && !defined(_WIN32)
 #define PLATFORM_NEVER_BLOCKS 1
 
-static inline ptrdiff_t platform_recv(poller_fd fd, char *buffer, size_t size)
+static inline ptrdiff_t
+platform_recv(poller_fd fd, char *buffer, size_t size)
 {
     ptrdiff_t got;
     do
@@ -83,7 +89,8 @@ static inline ptrdiff_t platform_recv(poller_fd fd, char *buffer, size_t size)
     return got;
 }
 
-static inline ptrdiff_t platform_send(poller_fd fd, const char *data, size_t size)
+static inline ptrdiff_t
+platform_send(poller_fd fd, const char *data, size_t size)
 {
     ptrdiff_t sent;
     do
@@ -93,7 +100,8 @@ static inline ptrdiff_t platform_send(poller_fd fd, const char *data, size_t siz
 }
 
 /* Whether the descriptor is in blocking mode: who shares it may have changed that. */
-static inline int platform_is_blocking(poller_fd fd)
+static inline int
+platform_is_blocking(poller_fd fd)
 {
     int flags = fcntl(fd, F_GETFL);
     return flags != -1 && !(flags & O_NONBLOCK);
@@ -101,21 +109,24 @@ static inline int platform_is_blocking(poller_fd fd)
 #else
 #define PLATFORM_NEVER_BLOCKS 0
 
-static inline ptrdiff_t platform_recv(poller_fd fd, char *buffer, size_t size)
+static inline ptrdiff_t
+platform_recv(poller_fd fd, char *buffer, size_t size)
 {
     (void)fd, (void)buffer, (void)size;
     errno = ENOSYS;
     return -1;
 }
 
-static inline ptrdiff_t platform_send(poller_fd fd, const char *data, size_t size)
+static inline ptrdiff_t
+platform_send(poller_fd fd, const char *data, size_t size)
 {
     (void)fd, (void)data, (void)size;
     errno = ENOSYS;
     return -1;
 }
 
-static inline int platform_is_blocking(poller_fd fd)
+static inline int
+platform_is_blocking(poller_fd fd)
 {
     (void)fd;
     return 0;

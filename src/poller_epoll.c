@@ -208,7 +208,8 @@ epoll_poller_wait(poller *self, int64_t timeout_ns, poller_event *events, int ca
         events[position].mask = mask_of(self->buffer[position].events);
     }
     if (self->files.list.count > 0)
-        count += poller_list_report(&self->files.list, events + count, capacity - count);
+        count +=
+            poller_list_report(&self->files.list, events + count, capacity - count);
     return count;
 }
 

@@ -224,13 +224,13 @@ change_filters(poller *self, int fd, poller_token token, int old, int new_)
         if (new_ & wanted[position]) {
             matters[count] = 1;
             EV_SET(&changes[count++], fd, filters[position], EV_ADD, 0, 0, pack(token));
-        }
-        else if (old & wanted[position])
-            EV_SET(&changes[count++], fd, filters[position], EV_DELETE, 0, 0, pack(token));
+        } else if (old & wanted[position])
+            EV_SET(&changes[count++], fd, filters[position], EV_DELETE, 0, 0,
+                   pack(token));
     }
 #ifdef HAS_URGENT
-    EV_SET(&changes[count++], fd, EVFILT_EXCEPT, new_ & POLLER_MUTED ? EV_DELETE : EV_ADD, NOTE_OOB,
-           0, pack(token));
+    EV_SET(&changes[count++], fd, EVFILT_EXCEPT,
+           new_ & POLLER_MUTED ? EV_DELETE : EV_ADD, NOTE_OOB, 0, pack(token));
 #endif
     submit(self, changes, count, errors);
     for (position = 0; position < count; position++)
@@ -359,13 +359,15 @@ kqueue_poller_wait(poller *self, int64_t timeout_ns, poller_event *events, int c
     if (!endless && self->files.list.count == 0)
         timeout = poller_timespec(timeout_ns);
     if (wanted > 0) {
-        count = kevent(self->fd, NULL, 0, self->buffer, wanted, endless ? NULL : &timeout);
+        count =
+            kevent(self->fd, NULL, 0, self->buffer, wanted, endless ? NULL : &timeout);
         if (count < 0)
             return -1;
         count = merge(self, count, events);
     }
     if (self->files.list.count > 0)
-        count += poller_list_report(&self->files.list, events + count, capacity - count);
+        count +=
+            poller_list_report(&self->files.list, events + count, capacity - count);
     return count;
 }
 

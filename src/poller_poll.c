@@ -121,7 +121,8 @@ call_poll(poll_entry *entries, int count, int64_t timeout_ns)
 static int
 call_poll(poll_entry *entries, int count, int64_t timeout_ns)
 {
-#if defined(__linux__) || defined(__FreeBSD__) || defined(__OpenBSD__) || defined(__DragonFly__)
+#if defined(__linux__) || defined(__FreeBSD__) || defined(__OpenBSD__) || \
+    defined(__DragonFly__)
     struct timespec timeout = poller_timespec(timeout_ns < 0 ? 0 : timeout_ns);
 
     return ppoll(entries, (nfds_t)count, timeout_ns < 0 ? NULL : &timeout, NULL);
@@ -257,7 +258,8 @@ poll_poller_wait(poller *self, int64_t timeout_ns, poller_event *events, int cap
     int filled = 0, looked = 0, seen, mask, position = self->list.next;
 
     /* Begin where the last wait had to stop, so that none starves. */
-    for (seen = 0; seen < self->list.count && looked < found && filled < capacity; seen++) {
+    for (seen = 0; seen < self->list.count && looked < found && filled < capacity;
+         seen++) {
         if (position >= self->list.count)
             position = 0;
         if (self->entries[position].revents != 0) {

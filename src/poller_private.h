@@ -75,8 +75,8 @@ poller_is_file(int fd, poller_file file)
 {
     poller_file now = poller_file_behind(fd);
 
-    return poller_is_open(fd) && now.device == file.device && now.number == file.number &&
-           now.type == file.type;
+    return poller_is_open(fd) && now.device == file.device &&
+           now.number == file.number && now.type == file.type;
 }
 
 #endif

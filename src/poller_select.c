@@ -130,8 +130,9 @@ note(poller *self, const socket_set *set, int bit)
                 position = 0;
             if (self->list.entries[position].fd == set->sockets[found]) {
                 self->list.entries[position].ready |=
-                    bit == POLLER_URGENT && is_unconnected(set->sockets[found]) ? POLLER_ERROR
-                                                                                : bit;
+                    bit == POLLER_URGENT && is_unconnected(set->sockets[found])
+                        ? POLLER_ERROR
+                        : bit;
                 position++;
                 break;
             }
@@ -329,7 +330,8 @@ add_ends(poller_event *events, int count)
         if (poller_query_now(queries, some) <= 0)
             continue;
         for (which = 0; which < some; which++)
-            events[asked[which]].mask |= queries[which].mask & (POLLER_ERROR | POLLER_HANGUP);
+            events[asked[which]].mask |=
+                queries[which].mask & (POLLER_ERROR | POLLER_HANGUP);
     }
 #else
     (void)events, (void)count;

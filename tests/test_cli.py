@@ -6,6 +6,7 @@ all that can be seen from outside.
 
 from __future__ import annotations
 
+import json
 import os
 import py_compile
 import shutil
@@ -19,7 +20,7 @@ import pytest
 
 import fastcore
 
-SWITCHES = ("FASTCORE_ENGINE", "FASTCORE_POLLER", "FASTCORE_INTEREST")
+SWITCHES = ("FASTCORE_ENGINE", "FASTCORE_POLLER", "FASTCORE_INTEREST", "FASTCORE_DEBUG")
 
 
 def python(folder: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -89,10 +90,64 @@ def test_info_says_when_a_source_folder_hides_the_c_engine(
         assert all(word in note for note in notes)
 
 
+def test_info_says_that_it_is_the_source_tree(tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("*.so", "*.pyd", "_no_extension.txt", "__pycache__")
+    shutil.copytree(Path(fastcore.__file__).parent, tmp_path / "fastcore", ignore=ignored)
+    (tmp_path / "setup.py").touch()
+    done = python(tmp_path, "-S", "-m", "fastcore", "info", PYTHONPATH="")
+    (note,) = [line for line in done.stdout.splitlines() if line.startswith("note")]
+    assert f"this is the source tree in {tmp_path}" in note
+    assert f"python -m pip install {tmp_path}" in note
+
+
+def test_info_for_programs(tmp_path: Path) -> None:
+    done = cli(tmp_path, "info", "--json", FASTCORE_ENGINE="python", FASTCORE_POLLER="select")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["fastcore"] == fastcore.__version__
+    assert (found["engine"], found["poller"]) == ("python", "select")
+    assert found["pollers"][-1] == "select" and found["notes"] == []
+
+
+# What the two projects of the name make of one folder, by who was installed last.
+NAMESAKE = {"ours last": None, "theirs last": '__version__ = "1.8.0"\n'}
+
+
+@pytest.mark.parametrize("first", NAMESAKE.values(), ids=NAMESAKE)
+def test_another_project_of_the_name_is_told_of(tmp_path: Path, first: str | None) -> None:
+    package = tmp_path / "fastcore"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(fastcore.__file__).parent, package, ignore=ignored)
+    program = "import fastcore.asyncore\nprint(fastcore.asyncore.dispatcher.__name__)"
+    plain = python(tmp_path, "-c", program)
+    assert (plain.stdout, plain.stderr) == ("dispatcher\n", "")
+    (package / "basics.py").touch()
+    if first is not None:
+        (package / "__init__.py").write_text(first)
+    done = python(tmp_path, "-c", program)
+    assert done.stdout == "dispatcher\n", done.stderr
+    assert done.stderr.count("RuntimeWarning") == 1
+    assert "an environment of its own" in done.stderr
+    told = python(tmp_path, "-W", "ignore", "-m", "fastcore", "info")
+    (note,) = [line for line in told.stdout.splitlines() if line.startswith("note")]
+    assert "an environment of its own" in note and str(package) in note
+    info = package.parent / "fastcore-1.8.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fastcore\nVersion: 1.8.0\n")
+    told = python(tmp_path, "-W", "ignore", "-m", "fastcore", "info")
+    assert "fastcore 1.8.0 is installed, too" in told.stdout
+
+
+def test_alone_it_shows_the_help(tmp_path: Path) -> None:
+    done = cli(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == cli(tmp_path, "--help").stdout
+
+
 def test_help_is_helpful(tmp_path: Path) -> None:
     assert "info" in cli(tmp_path, "--help").stdout
     usage = cli(tmp_path, "run", "--help").stdout
-    for word in ("--engine", "--poller", "--interest", "-m module"):
+    for word in ("--engine", "--poller", "--interest", "--debug", "-m module"):
         assert word in usage
 
 
@@ -105,7 +160,7 @@ def test_help_is_helpful(tmp_path: Path) -> None:
         (["run", "--engine", "python", "--poller", "magic", "x.py"], "available: "),
         (["run", "--interest", "lazy", "x.py"], "choose from adaptive, strict"),
         (["run", "--unknown", "x.py"], "unrecognized arguments: --unknown"),
-        ([], "required: command"),
+        (["walk"], "invalid choice: walk"),
     ],
 )
 def test_mistakes_are_explained(tmp_path: Path, args: list[str], message: str) -> None:
@@ -126,6 +181,7 @@ def test_switches_reach_the_program_and_its_children(tmp_path: Path, option: str
     (tmp_path / "child.py").write_text(
         "import fastcore, os\n"
         "print(fastcore.engine, fastcore.get_loop({}).poller, os.environ['FASTCORE_INTEREST'])\n"
+        "print(os.environ['FASTCORE_DEBUG'])\n"
     )
     (tmp_path / "parent.py").write_text(
         "import subprocess, sys\n"
@@ -133,9 +189,9 @@ def test_switches_reach_the_program_and_its_children(tmp_path: Path, option: str
         "sys.stdout.flush()\n"
         "subprocess.run([sys.executable, 'child.py'], check=True)\n"
     )
-    options = ["--engine", "python", *option.split(), "--interest", "strict"]
+    options = ["--engine", "python", *option.split(), "--interest", "strict", "--debug"]
     done = cli(tmp_path, "run", *options, "parent.py")
-    assert done.stdout.splitlines() == ["python select strict"] * 2, done.stderr
+    assert done.stdout.splitlines() == ["python select strict", "1"] * 2, done.stderr
 
 
 def test_programs_get_our_modules(tmp_path: Path) -> None:
@@ -235,6 +291,58 @@ def test_package(tmp_path: Path) -> None:
 @pytest.mark.parametrize("args", [["-m", "no_such_module"], ["no_such_script.py"], ["-m", "a.b"]])
 def test_nothing_to_run(tmp_path: Path, args: list[str]) -> None:
     assert same(tmp_path, *args).returncode != 0
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """The console script is the same as -m fastcore."""
+    script = tmp_path / "bin" / "fastcore"
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom fastcore.__main__ import command\nsys.exit(command())\n")
+    (tmp_path / "module.py").write_text(SHOW + FAIL)
+    for args in (["module.py", *ARGS], ["-m", "module", *ARGS]):
+        plain = python(tmp_path, *args)
+        ours = python(tmp_path, str(script), "run", *args)
+        assert (ours.stdout, ours.stderr) == (plain.stdout, plain.stderr)
+        assert ours.returncode == plain.returncode
+
+
+# A module that left the standard library as one that could be run, and came back as a package.
+FORMER = """
+import asyncore, sys
+program = sys.argv[0]
+class Debugging: pass
+if __name__ == "__main__":
+    import __main__
+    print(asyncore.__name__, sys.argv, program == __file__, __main__.Debugging is Debugging)
+    print(__spec__.name, repr(__package__))
+    fail()
+"""
+
+
+def test_smtpd_can_be_run_though_it_is_a_package(tmp_path: Path) -> None:
+    package = tmp_path / "smtpd"
+    package.mkdir()
+    (package / "__init__.py").write_text(FORMER)
+    done = cli(tmp_path, "run", "-m", "smtpd", "-n", "localhost:0")
+    first, second = done.stdout.splitlines()
+    argv = [str(package / "__init__.py"), "-n", "localhost:0"]
+    assert first == f"fastcore.asyncore {argv} True True"
+    assert second == "smtpd ''"
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last):\n  File ")
+    assert done.stderr.splitlines()[1].strip().startswith(f'File "{argv[0]}"')
+    (package / "__main__.py").write_text("print('its own')")  # who has one, is run by that
+    assert cli(tmp_path, "run", "-m", "smtpd").stdout == "its own\n"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the standard library has it")
+def test_smtpd_is_missing(tmp_path: Path) -> None:
+    done = python(tmp_path, "-c", "import smtpd")
+    if done.returncode == 0:
+        pytest.skip("it is installed here")
+    done = cli(tmp_path, "run", "-m", "smtpd", "-n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "No module named smtpd: python -m pip install standard-smtpd" in done.stderr
 
 
 def test_folder_and_archive(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import http.client
 import http.server
+import importlib.util
 import os
 import re
 import select
@@ -354,18 +356,37 @@ def test_awaiting_handler(engine: str) -> None:
         assert process.poll() is None
 
 
+def need_smtpd() -> None:
+    """In Python until 3.11; later it is a package for itself, which need not be there."""
+    if importlib.util.find_spec("smtpd") is None:
+        pytest.skip("there is no module smtpd")
+
+
+def mail_server(name: str) -> list[str]:
+    """The command line of a mail server."""
+    line = command(name, str(CERTIFICATE))
+    if name == "smtpd_starttls.py":
+        need_smtpd()
+        line[1:3] = ["-W", "ignore::DeprecationWarning"]  # it says that it is old
+    return line
+
+
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_mail_sink(engine: str, encrypted: bool) -> None:
-    with serving(engine, command("mail_sink.py", str(CERTIFICATE))) as (process, port):
+@pytest.mark.parametrize("name", ["mail_sink.py", "smtpd_starttls.py"])
+def test_mail_sink(engine: str, name: str, encrypted: bool) -> None:
+    with serving(engine, mail_server(name)) as (process, port):
         with smtplib.SMTP("127.0.0.1", port, timeout=TIMEOUT) as client:
             if encrypted:
                 client._host = "localhost"  # type: ignore[attr-defined] # as in the certificate
                 client.starttls(context=ssl.create_default_context(cafile=CERTIFICATE))
+                client.ehlo()
+                assert not client.has_extn("starttls")
             for _ in range(2):
                 client.sendmail("a@localhost", ["b@localhost", "c@localhost"], "x" * 100_000)
         process.terminate()
         output, complaints = process.communicate(timeout=TIMEOUT)
-    expected = f"from <a@localhost> to 2: 100000 bytes{', encrypted' if encrypted else ''}\n"
+    sender = "<a@localhost>" if name == "mail_sink.py" else "a@localhost"
+    expected = f"from {sender} to 2: 100000 bytes{', encrypted' if encrypted else ''}\n"
     assert output == expected * 2
     assert complaints == ""
 
@@ -432,6 +453,95 @@ def test_guarded_server_has_deadlines(engine: str) -> None:
         end_well(process)
 
 
+def encrypted(port: int) -> ssl.SSLSocket:
+    """A client of a server that has the certificate of these tests."""
+    context = ssl.create_default_context(cafile=CERTIFICATE)
+    context.set_alpn_protocols(["http/1.1"])
+    return context.wrap_socket(connect(port), server_hostname="localhost")
+
+
+def everything(client: socket.socket) -> bytes:
+    """What a server sends until it closes."""
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+@needs_sigterm
+def test_https_server(engine: str) -> None:
+    numbers = "".join(f"{number}\n" for number in range(200_000)).encode()
+    with serving(engine, command("https_server.py", str(CERTIFICATE))) as (process, port):
+        context = ssl.create_default_context(cafile=CERTIFICATE)
+        web = http.client.HTTPSConnection("localhost", port, timeout=TIMEOUT, context=context)
+        for method, path, status, length in [
+            ("GET", "/", 200, 55),
+            ("GET", "/numbers.txt?all", 200, len(numbers)),
+            ("HEAD", "/numbers.txt", 200, 0),
+            ("GET", "/none", 404, 10),
+            ("POST", "/", 405, 19),
+            ("GET", "/" + "x" * 10_000, 431, 32),
+        ]:
+            web.request(method, path)
+            answer = web.getresponse()
+            assert (answer.status, len(answer.read())) == (status, length), (method, path)
+        web.close()
+        with encrypted(port) as client:
+            assert client.selected_alpn_protocol() == "http/1.1"
+            asked = b"GET /numbers.txt HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            client.sendall(asked * 3 + b"GET / HTTP/1.0\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+            answers = everything(client)
+            assert answers.count(numbers) == 3
+            assert answers.count(b"HTTP/1.1 200 OK") == 4
+        with encrypted(port) as client:
+            # A long answer is under way when the server is told to end: it gets it whole.
+            client.sendall(asked)
+            got = client.recv(100)
+            process.terminate()
+            got += everything(client)
+            assert got.endswith(numbers[-100:]) and len(got) > len(numbers)
+        assert "numbers" not in end_well(process, terminated=True)
+
+
+@needs_sigterm
+def test_https_server_refuses(engine: str) -> None:
+    line = command("https_server.py", str(CERTIFICATE), "--each", "2", "--request", "0.3")
+    with serving(engine, line) as (process, port):
+        with encrypted(port) as silent, encrypted(port) as slow:
+            with pytest.raises(OSError), connect(port) as refused:
+                refused.sendall(b"x")
+                assert refused.recv(1) == b"x"
+            slow.sendall(b"GET / HTT")
+            assert everything(slow) == everything(silent) == b""
+        for wrong, status in [
+            (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+            (b"hello\r\n\r\n", b"400"),
+            (b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", b"413"),
+        ]:
+            with encrypted(port) as client:
+                client.sendall(wrong)
+                assert everything(client).startswith(b"HTTP/1.1 " + status)
+        with connect(port) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            everything(plain)
+        logged = end_well(process)
+    assert "HTTP" in logged and "request" in logged and "Traceback" not in logged
+
+
+@needs_sigterm
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_https_server_with_curl(engine: str, tmp_path: Path) -> None:
+    with serving(engine, command("https_server.py", str(CERTIFICATE))) as (process, port):
+        site = f"https://localhost:{port}"
+        options = ["--silent", "--show-error", "--cacert", str(CERTIFICATE), "--noproxy", "*"]
+        done = subprocess.run(
+            ["curl", *options, "--fail", f"{site}/", f"{site}/numbers.txt"],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=True,
+        )
+        assert done.stdout.startswith("This server") and done.stdout.endswith("\n199999\n")
+        end_well(process)
+
+
 @needs_sigterm
 def test_tcp_relay(engine: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -472,6 +582,8 @@ def test_help(path: Path) -> None:
         need_tkinter()
     if path.name == "read_file.py" and os.name != "posix":
         pytest.skip("file_dispatcher exists on Unix only")
+    if path.name == "smtpd_starttls.py":
+        need_smtpd()
     line = [sys.executable, "-m", "fastcore", "run", str(path), "--help"]
     done = subprocess.run(
         line, env=environment("auto"), capture_output=True, text=True, timeout=TIMEOUT

@@ -56,6 +56,71 @@ def ended(sock: socket.socket, after: bytes = b"") -> bool:
         return False
 
 
+def unpacks(server: Any) -> None:
+    sock, addr = server.accept()
+    server.handle_accepted(sock, addr)
+
+
+def takes_by_number(server: Any) -> None:
+    pair = server.accept()
+    server.handle_accepted(pair[0], pair[1])
+
+
+def passes_on(server: Any) -> None:
+    server.handle_accepted(*server.accept())
+
+
+def looks(server: Any) -> None:
+    pair = server.accept()
+    if pair is not None:
+        server.handle_accepted(*pair)
+
+
+@pytest.mark.parametrize("how", ["loop", "use_poll", "poll"])
+@pytest.mark.parametrize("handle_accept", [unpacks, takes_by_number, passes_on, looks])
+def test_a_refusal_does_no_harm_to_old_ways_to_accept(
+    site: Site, handle_accept: Any, how: str
+) -> None:
+    """Many programs have never thought of an accept() that returns None."""
+    server = serve(site, max_connections=1, handle_accept=handle_accept)
+
+    def turn() -> None:
+        if how == "poll":
+            site.asyncore.poll(0.05, site.map)
+        else:
+            site.turn(timeout=0.05, use_poll=how == "use_poll")
+
+    clients = []
+    for refused in range(3):
+        clients.append(connect(site, server))
+        for _ in range(100):
+            turn()
+            if len(server.reasons) == refused and server.sessions:
+                break
+        assert (len(server.sessions), len(server.reasons)) == (1, refused)
+    assert server.accepting and server._fileno is not None
+    server.sessions[0].close()
+    connect(site, server)
+    for _ in range(100):
+        turn()
+        if len(server.sessions) == 2:
+            break
+    assert len(server.sessions) == 2
+
+
+def test_any_other_mistake_is_told_as_ever(site: Site) -> None:
+    def handle_accept(server: Any) -> None:
+        site.keep(server.accept()[0])
+        len(None)  # type: ignore[arg-type]
+
+    def handle_error(server: Any) -> None:
+        server.errors = server.errors + 1
+
+    server = serve(site, handle_accept=handle_accept, handle_error=handle_error, errors=0)
+    connect(site, server)
+    site.run_until(lambda: server.errors)
+
+
 @pytest.mark.parametrize("after", [False, True])
 def test_connections_in_all(site: Site, after: bool) -> None:
     server = serve(site, after, max_connections=2, refusal=b"421 too many\r\n")

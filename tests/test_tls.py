@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from support import PATIENCE, Site, close_now, receive_exactly
-from tls_peers import CA, CERTIFICATE, Peer, client_context, run, server_context, tls_class
+from tls_certificates import CA
+from tls_peers import Peer, client_context, run, server_context, tls_class
 
 KINDS = ["dispatcher", "dispatcher_with_send", "async_chat"]
 ORDERS = ["first", "last"]  # of the mix-in among the bases
@@ -161,7 +162,7 @@ def test_what_was_agreed_upon(site: Site) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_certificates_of_clients(site: Site, has_one: bool, version: ssl.TLSVersion) -> None:
     context = server_context(verify_mode=ssl.CERT_REQUIRED, maximum_version=version)
-    CA.configure_trust(context)
+    context.load_verify_locations(CA)
     server, plain = server_and_peer(site, context=context)
     peer = Peer(plain.sock, client_context(certificate=has_one))
     if has_one:
@@ -627,11 +628,9 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl he
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Path:
+def files() -> Path:
     """A folder with the authority's certificate, and the server's with its key."""
-    CA.cert_pem.write_to_path(tmp_path / "ca.pem")
-    CERTIFICATE.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
-    return tmp_path
+    return CA.parent
 
 
 def https_server(site: Site, context: ssl.SSLContext) -> Any:

@@ -1,4 +1,4 @@
-"""What the tests of TLS share: certificates, channels that note what they were told, and peers.
+"""What the tests of TLS share: contexts, channels that note what they were told, and peers.
 
 A peer here is TLS of the module `ssl` over buffers in memory, so that a test has each byte of it in
 its hands: it runs beside the loop in one thread.  Knows nothing of any single test.
@@ -6,44 +6,28 @@ its hands: it runs beside the loop in one thread.  Knows nothing of any single t
 
 from __future__ import annotations
 
-import platform
 import socket
 import ssl
 import sys
-import sysconfig
 from typing import Any
 
-import pytest
 from support import Site
-
-try:
-    import trustme
-except ImportError:
-    # Only where its own needs cannot be had may it be missing: see pyproject.toml.
-    has_wheels = platform.machine() in "x86_64 AMD64 arm64 aarch64".split()
-    is_free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-    if has_wheels and (3, 14 if is_free_threaded else 0) <= sys.version_info < (3, 15):
-        raise
-    pytest.skip("there is no trustme here", allow_module_level=True)
-
-CA = trustme.CA()
-CERTIFICATE = CA.issue_cert("localhost")
-_CLIENT_CERTIFICATE = CA.issue_cert("client@localhost")
+from tls_certificates import CA, CLIENT, SERVER
 
 
 def server_context(**attributes: Any) -> ssl.SSLContext:
     """A context with the certificate of `localhost`, and these attributes."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    CERTIFICATE.configure_cert(context)
+    context.load_cert_chain(SERVER)
     return _with(context, attributes)
 
 
 def client_context(*, certificate: bool = False, **attributes: Any) -> ssl.SSLContext:
     """A context that trusts that certificate."""
     context = ssl.create_default_context()
-    CA.configure_trust(context)
+    context.load_verify_locations(CA)
     if certificate:
-        _CLIENT_CERTIFICATE.configure_cert(context)
+        context.load_cert_chain(CLIENT)
     return _with(context, attributes)
 
 

@@ -13,6 +13,7 @@ cdef double SOON
 @cython.final
 cdef class Callbacks:
     cdef bint closed
+    cdef object watch
     cdef Timers _timers
     cdef Guard _guard
     cdef Interest _interest
@@ -26,5 +27,7 @@ cdef class Callbacks:
     @cython.locals(handle=Handle)
     cdef Handle _call_at(self, double when, double interval, callback, tuple args)
     cdef Handle _handle(self, double when, double interval, callback, tuple args)
+    @cython.locals(handle=Handle)
+    cdef call_watched(self, watch)
     @cython.locals(handle=Handle, args=tuple)
-    cdef call_ready(self)
+    cdef call_ready(self, Py_ssize_t count)

@@ -37,11 +37,15 @@ cdef class Dispatch:
     cdef double _look_due
     cdef double look_missed
     cdef long long _failures
+    cdef object _ask_channel, _tell_readable, _tell_writable, _tell_urgent, _tell_closed
 
+    cdef call_through(self, calls)
     cdef bint settle(self) except -1
     @cython.locals(interest=Interest, changes=cython.longlong)
     cdef bint ask_and_write(self, list asked) except -1
-    @cython.locals(interest=Interest, plain=dict, registration=Registration, want=int, announced=bint)
+    @cython.locals(
+        interest=Interest, plain=dict, registration=Registration, want=int, announced=bint
+    )
     cdef _ask(self, list asked, bint eager)
     cdef _tell_kernel(self, Registration registration, channel)
     @cython.locals(outer=Registration)
@@ -52,8 +56,8 @@ cdef class Dispatch:
     cdef bint _write_now(self) except -1
 
     @cython.locals(
-        interest=Interest, plain=dict, outer_fired=list, outer_serving=Registration, registration=Registration,
-        learning=bint
+        interest=Interest, plain=dict, outer_fired=list, outer_serving=Registration,
+        registration=Registration, learning=bint
     )
     cdef deliver(self, list fired)
     @cython.locals(fired=int, want=int, writing=int, ended=int, failures=cython.longlong)

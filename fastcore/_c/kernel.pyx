@@ -51,7 +51,7 @@ from .._wakeup import WakeUp
 name = "c"
 
 build_info = {
-    "cython": f"{CYTHON_HEX_VERSION >> 24}.{CYTHON_HEX_VERSION >> 16 & 255}.{CYTHON_HEX_VERSION >> 8 & 255}",
+    "cython": ".".join(str(CYTHON_HEX_VERSION >> shift & 255) for shift in (24, 16, 8)),
     "compiler": (<bytes> PLATFORM_COMPILER).decode(),
     "kqueue": (<bytes> PLATFORM_KQUEUE).decode(),
 }
@@ -126,7 +126,7 @@ cdef class Kernel:
     firing.  One thread at a time may use it, but for wake().
     """
 
-    def __cinit__(self, str poller):
+    def __cinit__(self, str poller):  # no-cython-lint: the name is that of its twin
         self._kind = poller_find(poller.encode())
         if self._kind == NULL:
             raise ValueError(f"no poller {poller!r} here; there are: {', '.join(pollers())}")

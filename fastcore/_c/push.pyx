@@ -81,11 +81,11 @@ cdef bint _sends_plainly(chat, test) except -1:
 @cython.embedsignature(True)  # for stubtest, since there is no binding
 @cython.embedsignature.format("clinic")
 def push_short(chat, data, test, corked):
-    """Push `data` where that comes to keeping it, or to one send(), which takes some of it, or fails.
+    """Push `data` where that comes to keeping it, or to one send(): it takes some, or fails.
 
-    `test(kind)` tells whether the pushes of a class come to that; `corked` stands in `held_back` for
-    chats whose output waits.  Returns whether something is left to send, and None where nothing was
-    done.
+    `test(kind)` tells whether the pushes of a class come to that; `corked` stands in `held_back`
+    for chats whose output waits.  Returns whether something is left to send, and None where
+    nothing was done.
     """
     if type(data) is not bytes:
         return None

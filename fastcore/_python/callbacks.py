@@ -10,6 +10,7 @@ from collections.abc import Callable
 from math import inf, isnan
 from typing import Any
 
+from .._calls import Watch
 from .inbox import Guard, Report
 from .interest import Interest
 from .kernel import get_ident, monotonic
@@ -31,6 +32,7 @@ class Callbacks:
         report: Report,
     ) -> None:
         self.closed: bool = False
+        self.watch: Watch | None = None  # is told of each callback
         self._timers = timers
         self._guard = guard
         self._interest = interest
@@ -86,10 +88,22 @@ class Callbacks:
             raise TypeError(f"a callback must be callable, not {callback!r}")
         return Handle(self._timers, when, interval, callback, args)
 
-    def call_ready(self) -> None:
-        """Call what is ready; what that makes ready is for the next turn."""
+    def call_watched(self, watch: Watch) -> None:
+        """Call what is ready, and tell `watch` of each."""
         ready = self._timers.ready
         for _ in range(len(ready)):
+            if not ready:
+                return  # a nested loop called them
+            handle = ready[0]
+            watch.call(handle._callback, self._call_next)
+
+    def _call_next(self) -> None:
+        self.call_ready(1)
+
+    def call_ready(self, count: int) -> None:
+        """Call the first `count` that are ready; what that makes ready is for the next turn."""
+        ready = self._timers.ready
+        for _ in range(count):
             if not ready:
                 return  # a nested loop called them
             handle = ready.popleft()

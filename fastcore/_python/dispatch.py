@@ -13,15 +13,8 @@ from errno import EBADF
 from math import inf
 from typing import Any
 
-from .._calls import (
-    UNKNOWN,
-    ask,
-    find_socket,
-    tell_closed,
-    tell_readable,
-    tell_urgent,
-    tell_writable,
-)
+from .. import _calls
+from .._calls import UNKNOWN, Calls, find_socket
 from .._codes import (
     DISCONNECTED,
     ENDED,
@@ -107,6 +100,15 @@ class Dispatch:
         self._look_due = 0.0
         self.look_missed: float = inf  # when one is due that was asked for too early
         self._failures = 0  # how many exceptions channels were told of
+        self.call_through(_calls)
+
+    def call_through(self, calls: Calls) -> None:
+        """Ask and call channels by these functions from now on."""
+        self._ask_channel = calls.ask
+        self._tell_readable = calls.tell_readable
+        self._tell_writable = calls.tell_writable
+        self._tell_urgent = calls.tell_urgent
+        self._tell_closed = calls.tell_closed
 
     # -- questions, and writes at once ---------------------------------------------------------
 
@@ -137,7 +139,7 @@ class Dispatch:
         With `eager`, those that came to want to write are not told but noted as writers.
         """
         interest = self._interest
-        plain, look_up = interest.plain, interest.look_up
+        plain, look_up, ask_channel = interest.plain, interest.look_up, self._ask_channel
         try:
             for registration in asked:
                 announced = registration.dirty
@@ -147,7 +149,7 @@ class Dispatch:
                 if identity(channel) != registration.identity or registration.paused:
                     interest.set_aside(registration, channel)
                     continue
-                want = ask(channel, self)
+                want = ask_channel(channel, self)
                 if want == registration.registered:
                     registration.want = want
                 elif want != UNKNOWN and registration.identity != NOBODY:
@@ -185,7 +187,7 @@ class Dispatch:
         Returns False where the error is to leave the loop.
         """
         if error.errno == EBADF:
-            tell_closed(channel, self)
+            self._tell_closed(channel, self)
             return True
         if error.errno in SHORT_FOR_NOW:
             self._rest(registration)
@@ -247,10 +249,10 @@ class Dispatch:
                         interest.sweeps.note(kind)  # pyright: ignore
                 if registration.fired == READ:
                     if registration.want & READ:
-                        tell_readable(channel, self)
+                        self._tell_readable(channel, self)
                 elif registration.fired == WRITE:
                     if registration.want & WRITE:
-                        tell_writable(channel, self)
+                        self._tell_writable(channel, self)
                 else:
                     self._serve(registration, channel)
         finally:
@@ -266,18 +268,18 @@ class Dispatch:
         unread = count_unread(registration.fd) if ended and want & READ else 0
         failures = self._failures
         if fired & READABLE and want & READ:
-            tell_readable(channel, self)
+            self._tell_readable(channel, self)
             if not self._is_current(registration, channel):
                 return
         elif fired & HANGUP and want & WRITE:
             writing = WRITE  # nobody reads here: only a write can meet the end
         if writing:
-            tell_writable(channel, self)
+            self._tell_writable(channel, self)
         if fired & (URGENT | INVALID) and self._is_current(registration, channel):
             if fired & INVALID:
-                tell_closed(channel, self)
+                self._tell_closed(channel, self)
             elif want:
-                tell_urgent(channel, self)
+                self._tell_urgent(channel, self)
                 if self._is_current(registration, channel):
                     self._kernel.mute(registration)
         if ended and failures == self._failures and self._is_current(registration, channel):
@@ -292,7 +294,7 @@ class Dispatch:
         if holds_unread(find_socket(channel)):
             return
         if not reads_on and self._kernel.readiness(registration.fd) & ENDED:
-            tell_closed(channel, self)
+            self._tell_closed(channel, self)
 
     def _is_current(self, registration: Registration, channel: Any) -> bool:
         """Whether the map still holds the very object that was watched."""
@@ -386,7 +388,7 @@ class Dispatch:
             if self._kernel.readiness(registration.fd) & INVALID:
                 registration.paused = True
                 interest.mark(registration)
-                tell_closed(channel, self)
+                self._tell_closed(channel, self)
         if len(interest.registrations) > LOOK_ALWAYS:
             end = monotonic()
             self._look_due = end + (end - start) * LOOK_SHARE

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
+from .._calls import Watch
 from .._codes import READ
 from .callbacks import Callbacks
 from .dispatch import Dispatch, Mode
@@ -197,7 +198,10 @@ class Engine:
             timers.collect_due()
         if timers.ready:
             self._waits.idle = 0.0
-            self.callbacks.call_ready()
+            if self.callbacks.watch is None:
+                self.callbacks.call_ready(len(timers.ready))
+            else:
+                self.callbacks.call_watched(self.callbacks.watch)
         return True
 
     def _is_done(self) -> bool:
@@ -384,6 +388,11 @@ class Engine:
             "timers": self._timers.count(),
             "callbacks": len(self._timers.ready),
         }
+
+    def watch(self, watch: Watch) -> None:
+        """Have all handlers and callbacks called through `watch` from now on."""
+        self.callbacks.watch = watch
+        self._dispatch.call_through(watch)
 
     def release_if_idle(self) -> bool:
         """Hold nothing for a map that is empty, since a program may use a new map every time.

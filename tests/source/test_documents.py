@@ -24,10 +24,11 @@ NOT_OURS = re.compile(r"^(\.venv.*|\.git|\..*_cache|build|dist|.*\.egg-info|__py
 
 # Who may import whom: each only those that come after it.
 ORDER = """aio _attachment deadlines flow limits draining logs _mixins
-    tls _tls_socket _tls_errors asynchat _default asyncore loop _engine
+    tls _tls_socket _tls_errors asynchat _default asyncore loop
+    _watch _spinning _activity _names _engine
     engine waits callbacks dispatch timers heap interest sweeps table inbox
     channel push sockets lines kernel pollers poller platform
-    _wakeup _descriptors _calls _secure _codes _originals _fifo""".split()
+    _wakeup _descriptors _calls _secure _codes _originals _fifo _namesake""".split()
 # And these are beside the loop: the ways in.
 BESIDE = {"__init__", "__main__", "_copies", "_environment", "_finder", "_run", "_shim", "_version"}
 

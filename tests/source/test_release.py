@@ -41,11 +41,13 @@ FILES = {
     "README.md": "[more](docs/more.md), [elsewhere](https://example.org), [below](#below)\n",
     "docs/more.md": "[back](../README.md#top) ![a plot](plot.svg)\n",
     "docs/plot.svg": "<svg/>",
+    "pyproject.toml": '[tool.fastcore]\nrepository = "https://code.example.net/fastcore"\n',
     "fastcore/__init__.py": "",
     "fastcore/_c/__init__.py": "",
     "fastcore/_c/engine.pxd": "",
     "fastcore/_c/engine.pyi": "",
     "fastcore/_c/kernel.pxd": "",
+    "fastcore/_c/platform.pxd": "",
     "fastcore/_c/kernel.pyx": "",
     "fastcore/_c/push.pyx": "",
     "fastcore/_python/engine.py": "",
@@ -268,7 +270,7 @@ def test_a_description_that_links_to_a_file(source: Path, tmp_path: Path) -> Non
     ]
 
 
-def test_the_description_is_the_readme_without_links_to_files() -> None:
+def test_the_description_is_the_readme_with_links_to_the_repository() -> None:
     done = subprocess.run(
         [sys.executable, "-B", "setup.py", "--long-description"],
         cwd=SOURCE,
@@ -279,11 +281,31 @@ def test_the_description_is_the_readme_without_links_to_files() -> None:
     )
     assert done.returncode == 0, done.stderr
     readme = (SOURCE / "README.md").read_text(encoding="utf-8")
-    links = artefacts.links(readme)
-    assert "docs/compatibility.md" in links  # else there is nothing to test here
-    kept = [link for link in links if link.startswith("https://")]
-    assert artefacts.links(done.stdout) == kept
-    assert "docs/compatibility.md: what is kept" in done.stdout
+    repository = artefacts.repository(SOURCE)
+    release = f"v{artefacts.declared_version(SOURCE)}"
+    expected = []
+    for link in artefacts.links(readme):
+        kind = "raw" if link.endswith(".svg") else "blob"
+        is_file = not link.startswith(artefacts.ANYWHERE)
+        expected.append(f"{repository}/{kind}/{release}/{link}" if is_file else link)
+    assert artefacts.links(done.stdout) == expected
+    assert f"{repository}/blob/{release}/docs/compatibility.md" in expected
     # What looks like a link in a program is none.
     programs = re.compile(r"^```.*?^```", flags=re.MULTILINE | re.DOTALL)
     assert programs.findall(done.stdout) == programs.findall(readme) != []
+
+
+def test_the_readme_is_short_and_says_what_is_not_there_yet() -> None:
+    readme = (SOURCE / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) < 120
+    changes = (SOURCE / "CHANGELOG.md").read_text(encoding="utf-8")
+    is_released = re.search(r"^## \d", changes, flags=re.MULTILINE) is not None
+    assert ("There is no release on the package index yet." in readme) != is_released
+
+
+def test_a_release_with_a_placeholder_for_its_address(source: Path) -> None:
+    write(source, "pyproject.toml", '[tool.fastcore]\nrepository = "https://example.org/OWNER/x"\n')
+    assert faults(source) == []
+    assert faults(source, tag="v1.2.3") == [
+        "pyproject.toml: https://example.org/OWNER/x is no address of a repository"
+    ]
