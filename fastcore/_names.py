@@ -33,7 +33,7 @@ def describe(thing: Any) -> str:
     try:
         text = repr(thing)
     except Exception as error:
-        kind = type(thing)
+        kind: Any = type(thing)
         name = f"{kind.__module__}.{kind.__qualname__}"
         return f"<{name} at {id(thing):#x}, whose repr() raises {type(error).__name__}>"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
