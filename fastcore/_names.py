@@ -6,7 +6,7 @@ Knows the names of a channel's methods.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 READ_EVENT, WRITE_EVENT, CLOSE = "read", "write", "close"
 
@@ -33,7 +33,7 @@ def describe(thing: Any) -> str:
     try:
         text = repr(thing)
     except Exception as error:
-        kind: Any = type(thing)
+        kind = cast("type[object]", type(thing))
         name = f"{kind.__module__}.{kind.__qualname__}"
         return f"<{name} at {id(thing):#x}, whose repr() raises {type(error).__name__}>"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
