@@ -184,7 +184,7 @@ def poll(timeout: float | None = 0.0, map: _Map | None = None) -> None:
     """
     if map is None:
         map = socket_map
-    if _loop.watching and (watcher := _watcher_of(map)) is not None:
+    if _loop._watching and (watcher := _watcher_of(map)) is not None:
         watcher.apart(_poll, timeout, watcher.view(map))
         return
     if not map:
@@ -219,7 +219,7 @@ def poll2(timeout: float | None = 0.0, map: _Map | None = None) -> None:
     """
     if map is None:
         map = socket_map
-    if _loop.watching and (watcher := _watcher_of(map)) is not None:
+    if _loop._watching and (watcher := _watcher_of(map)) is not None:
         watcher.apart(_poll2, timeout, watcher.view(map))
         return
     milliseconds = None if timeout is None else int(timeout * 1000)
@@ -242,7 +242,7 @@ def poll2(timeout: float | None = 0.0, map: _Map | None = None) -> None:
 
 def _watcher_of(map: Any) -> Any:
     """Return what watches a map, None where a program has its own way to tell channels."""
-    return _loop.watcher_of(map) if _parts()[2:] == _OUR_PARTS[2:] else None
+    return _loop._watcher_of(map) if _parts()[2:] == _OUR_PARTS[2:] else None
 
 
 poll3 = poll2  # an old name

@@ -341,10 +341,10 @@ class Loop:
 
     def _watch(self, slow: float) -> None:
         """Have all that is called timed, and spinning channels looked for."""
-        global watching
+        global _watching
         from ._watch import Watcher  # here: nobody else needs it
 
-        watching = True
+        _watching = True
 
         engine = weakref.ref(self._engine)
 
@@ -430,7 +430,7 @@ _homes: weakref.WeakValueDictionary[int, Home] = weakref.WeakValueDictionary()
 _kept: set[Loop] = set()
 
 # Whether any loop was ever watched, or is to be.
-watching = False
+_watching: bool = False
 
 # Held while a loop is made for a map that has none: two threads must not make one each.
 _making = threading.RLock()
@@ -452,19 +452,19 @@ def get_loop(map: MutableMapping[int, Any]) -> Loop:
 
 def get_home(map: Any) -> Home:
     """Return what the channels of `map` hold; asks nothing of the map, and makes no loop."""
-    global watching
+    global _watching
     home = _homes.get(id(map))
     if home is None:
         with _making:
             home = _homes.get(id(map))
             if home is None:
                 home = _homes[id(map)] = Home(map, _loops.get(id(map)))
-        if not watching and _default_slow() is not None:
-            watching = True  # also where a program takes its turns by itself
+        if not _watching and _default_slow() is not None:
+            _watching = True  # also where a program takes its turns by itself
     return home
 
 
-def watcher_of(map: Any) -> Watcher | None:
+def _watcher_of(map: Any) -> Watcher | None:
     """Return what watches the loop of a map, made where it is to be watched."""
     known = _loops.get(id(map))
     if known is None and type(map) is dict and _default_slow() is not None:
