@@ -242,7 +242,7 @@ def poll2(timeout: float | None = 0.0, map: _Map | None = None) -> None:
 
 def _watcher_of(map: Any) -> Any:
     """Return what watches a map, None where a program has its own way to tell channels."""
-    return _loop._watcher_of(map) if _parts()[2:] == _OUR_PARTS[2:] else None
+    return _loop.watcher_of(map) if _parts()[2:] == _OUR_PARTS[2:] else None
 
 
 poll3 = poll2  # an old name

@@ -464,7 +464,7 @@ def get_home(map: Any) -> Home:
     return home
 
 
-def _watcher_of(map: Any) -> Watcher | None:
+def watcher_of(map: Any) -> Watcher | None:
     """Return what watches the loop of a map, made where it is to be watched."""
     known = _loops.get(id(map))
     if known is None and type(map) is dict and _default_slow() is not None:
