@@ -112,6 +112,7 @@ class Loop:
         poller = _default_poller() if poller is None else poller
         strict = chosen == "strict"
         self._engine = Engine(map, poller, strict, self.passed_through, *_hooks(self))
+        self._callbacks = self._engine.callbacks
         self._map = map
         self._signals: dict[int, Any] = {}
         self._attachment: Any = None  # what has another loop serve this one; see aio.py
@@ -188,13 +189,13 @@ class Loop:
 
         Raises TypeError where it is not callable, and RuntimeError where the loop is closed.
         """
-        handle = self._engine.callbacks.call_soon(callback, args)
+        handle = self._callbacks.call_soon(callback, args)
         self._keep()
         return handle
 
     def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any) -> Handle:
         """As call_soon(), from any thread or signal handler; wakes a wait that blocks."""
-        handle = self._engine.callbacks.call_soon(callback, args)
+        handle = self._callbacks.call_soon(callback, args)
         self._keep()
         self._engine.wakeup()
         return handle
@@ -204,7 +205,7 @@ class Loop:
 
         Raises as call_soon(), and ValueError for a time that is NaN.
         """
-        handle = self._engine.callbacks.call_later(delay, callback, args)
+        handle = self._callbacks.call_later(delay, callback, args)
         self._keep()
         return handle
 
@@ -213,7 +214,7 @@ class Loop:
 
         Raises as call_later().
         """
-        handle = self._engine.callbacks.call_at(when, callback, args)
+        handle = self._callbacks.call_at(when, callback, args)
         self._keep()
         return handle
 
@@ -223,7 +224,7 @@ class Loop:
         The beats stay where they were laid; beats that were missed are left out.  Raises as
         call_soon(), and ValueError for an interval that is not positive and finite.
         """
-        handle = self._engine.callbacks.call_every(interval, callback, args)
+        handle = self._callbacks.call_every(interval, callback, args)
         self._keep()
         return handle
 
