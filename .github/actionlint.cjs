@@ -13,9 +13,9 @@ function isOutdated(fault) {
 }
 
 async function main(paths) {
-  const lint = await createLinter();
   let faults = 0;
   for (const path of paths) {
+    const lint = await createLinter(); // one that has read several files breaks down
     for (const fault of lint(readFileSync(path, "utf8"), path)) {
       if (isOutdated(fault)) continue;
       console.log(`${path}:${fault.line}:${fault.column}: ${fault.message} [${fault.kind}]`);
