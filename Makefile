@@ -46,7 +46,7 @@ help:
 	@echo "make instructions   count what a request costs the C engine (needs valgrind)"
 	@echo "make coverage       which lines the tests reach with each engine (six minutes;"
 	@echo "                    COVERAGE_ARGS=--all-pollers: more)"
-	@echo "make ci             all that is asked of a change (twenty minutes on two cores)"
+	@echo "make ci             all that is asked of a change (half an hour on two cores)"
 	@echo "make ci-full        that, and what takes longer or installs more (an hour)"
 	@echo "make clean          remove environments and build products"
 	@echo
