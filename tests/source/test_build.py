@@ -20,7 +20,10 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[2]
 # What is made of the sources of compiled code, whatever setup.py says.
 C_FOLDER = SOURCE / "fastcore" / "_c"
-EXTENSIONS = {path.stem for path in (*C_FOLDER.glob("*.pyx"), *C_FOLDER.glob("*.pxd"))}
+TEXTS = {path.stem for path in SOURCE.glob("fastcore/_python/*.py")}
+EXTENSIONS = {path.stem for path in C_FOLDER.glob("*.pyx")} | (
+    {path.stem for path in C_FOLDER.glob("*.pxd")} & TEXTS
+)
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 FALSE = shutil.which("false")
 OURS = ("FASTCORE_BUILD", "FASTCORE_ENGINE", "FASTCORE_POLLER", "CC", "PYTHONPATH")
