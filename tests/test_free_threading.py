@@ -99,8 +99,8 @@ import sys
 from fastcore import asynchat, asyncore, get_loop
 get_loop().call_soon(int)
 get_loop().run()
-from fastcore.__main__ import info
-assert ", free-threaded, the GIL is off" in info(), info()
+from fastcore.__main__ import facts, info
+assert ", free-threaded, the GIL is off" in info(facts()), info(facts())
 print(sys._is_gil_enabled())
 """
     environment = {key: value for key, value in os.environ.items() if key != "PYTHON_GIL"}
