@@ -20,6 +20,7 @@ from typing import Any
 
 # Not from the package itself: its first file may be another project's, see _namesake.py.
 from fastcore import _namesake
+from fastcore._finder import can_replace
 from fastcore._version import __version__
 
 ENGINES = ("auto", "c", "python")  # not from _engine.py: that would load one
@@ -120,7 +121,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
 def copy_and_original(text: str) -> tuple[str, str]:
     """The two sides of NAME=MODULE."""
     name, _, original = text.partition("=")
-    if original not in ("asyncore", "asynchat") or not all(map(str.isidentifier, name.split("."))):
+    if not can_replace(name, original):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form package.copy=asyncore")
     return name, original
 

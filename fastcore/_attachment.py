@@ -99,7 +99,7 @@ class Attachment:
         Raises ExitNow where that has left the loop meanwhile.
         """
         if self._attached and self._loop.map:
-            future = self._host.create_future()
+            future = self.new_future()
             self._emptied.add(future)
             try:
                 await future
@@ -279,7 +279,7 @@ class Attachment:
 
     async def connected_or_gone(self, channel: Any) -> None:
         """Wait until `channel` is connected, or has left the map."""
-        future = self._host.create_future()
+        future = self.new_future()
         self._connecting[future] = channel
         try:
             await future

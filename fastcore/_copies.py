@@ -54,6 +54,17 @@ def find(name: str, kind: str) -> ModuleType:
     return Copy(name, original, names)
 
 
+def _for_files(dispatcher: Any) -> dict[str, Any]:
+    """A copy's file_dispatcher, over its dispatcher, where the system has such channels."""
+    if not hasattr(asyncore, "file_dispatcher"):
+        return {}
+
+    class file_dispatcher(dispatcher, asyncore.file_dispatcher):  # type: ignore[misc]
+        pass
+
+    return {"file_dispatcher": file_dispatcher}
+
+
 # -- waitress.wasyncore ---------------------------------------------------------------------------
 
 
@@ -83,14 +94,7 @@ def _waitress() -> dict[str, Any]:
             severities = {"warning": logging.WARNING, "error": logging.ERROR}
             self.logger.log(severities.get(type, logging.INFO), message)
 
-    added: dict[str, Any] = {"dispatcher": dispatcher}
-    if hasattr(asyncore, "file_dispatcher"):
-
-        class file_dispatcher(dispatcher, asyncore.file_dispatcher):
-            pass
-
-        added["file_dispatcher"] = file_dispatcher
-    return added
+    return {"dispatcher": dispatcher, **_for_files(dispatcher)}
 
 
 # -- supervisor.medusa ----------------------------------------------------------------------------
@@ -126,14 +130,11 @@ def _medusa_asyncore() -> dict[str, Any]:
         def close(self) -> None:
             _close(self, super().close)
 
-    added: dict[str, Any] = {"dispatcher": dispatcher, "dispatcher_with_send": dispatcher_with_send}
-    if hasattr(asyncore, "file_dispatcher"):
-
-        class file_dispatcher(dispatcher, asyncore.file_dispatcher):
-            pass
-
-        added["file_dispatcher"] = file_dispatcher
-    return added
+    return {
+        "dispatcher": dispatcher,
+        "dispatcher_with_send": dispatcher_with_send,
+        **_for_files(dispatcher),
+    }
 
 
 class fifo:

@@ -47,10 +47,14 @@ def others() -> list[str]:
     """Return the installed packages that bring modules of the old names, with their versions."""
     found: set[str] = set()
     for package in metadata.distributions(path=[str(each) for each in folders()]):
-        for file in package.files or ():
-            if Path(file.parts[0]).stem in NAMES:
-                found.add(f"{package.metadata['Name']} {package.version}")
+        if brings_old_names(package):
+            found.add(f"{package.metadata['Name']} {package.version}")
     return sorted(found)
+
+
+def brings_old_names(package: metadata.Distribution) -> bool:
+    """Whether an installed package brings a module asyncore or asynchat of its own."""
+    return any(Path(each.parts[0]).stem in NAMES for each in package.files or ())
 
 
 def enable() -> str:

@@ -13,13 +13,14 @@ import sys
 
 TYPE_CHECKING = False  # the module `typing` takes longer to load than all else here
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from importlib.machinery import ModuleSpec
     from types import ModuleType
     from typing import Any
 
 NAMES = ("asyncore", "asynchat")
 # Copies that are to be replaced, for child processes: "package.copy=asyncore,other=asynchat".
-REPLACE = "FASTCORE_REPLACE"
+_REPLACE = "FASTCORE_REPLACE"
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -61,11 +62,21 @@ class Finder:
 def install() -> None:
     """Have the old names found from now on, and those that the environment says are copies."""
     names = {name: name for name in NAMES}
-    for pair in os.environ.get(REPLACE, "").split(","):
+    for pair in os.environ.get(_REPLACE, "").split(","):
         name, _, kind = pair.partition("=")
         if kind in NAMES:
             names[name] = kind
     sys.meta_path.insert(0, Finder(names))
+
+
+def tell_children(copies: Mapping[str, str]) -> None:
+    """Have child processes replace these copies, too."""
+    os.environ[_REPLACE] = ",".join(f"{name}={kind}" for name, kind in copies.items())
+
+
+def can_replace(name: str, kind: str) -> bool:
+    """Whether a module of that name can be a copy of `kind`: of asyncore or asynchat."""
+    return kind in NAMES and all(map(str.isidentifier, name.split(".")))
 
 
 def replace(copies: dict[str, str], imported: list[str]) -> None:

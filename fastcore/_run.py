@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from types import CodeType, ModuleType, TracebackType
 from typing import NoReturn
 
-from fastcore._finder import REPLACE
+from fastcore._finder import tell_children
 from fastcore._shim import install
 
 # What is in there tells the interpreters that the program starts.
@@ -45,14 +45,8 @@ def run_script(path: str, args: list[str], replace: Mapping[str, str]) -> None:
     if not _SAFE_PATH:
         sys.path[0] = os.path.dirname(os.path.realpath(full))
     main = _fresh_main()
-    try:
-        code = _compile(full, main)
-        exec(code, main.__dict__)
-    except SystemExit:
-        raise
-    except BaseException as error:
-        _hide_frames(error)
-        raise
+    with _AsProgram():
+        exec(_compile(full, main), main.__dict__)
 
 
 def run_module(name: str, args: list[str], replace: Mapping[str, str]) -> None:
@@ -78,20 +72,15 @@ def _run_package(spec: ModuleSpec) -> None:
     names = {"__file__": spec.origin, "__loader__": spec.loader, "__spec__": spec}
     main = _fresh_main()
     main.__dict__.update(names, __package__="")
-    try:
+    with _AsProgram():
         exec(spec.loader.get_code(spec.name), main.__dict__)  # type: ignore[arg-type]
-    except SystemExit:
-        raise
-    except BaseException as error:
-        _hide_frames(error)
-        raise
 
 
 def _install(replace: Mapping[str, str]) -> None:
     """Let the old names find fastcore's modules, here and in child processes of the same Python."""
     install(replace=replace)
     if replace:
-        os.environ[REPLACE] = ",".join(f"{name}={kind}" for name, kind in replace.items())
+        tell_children(replace)
     os.environ["FASTCORE_RUN"] = sys.implementation.cache_tag or ""
     path = os.environ.get("PYTHONPATH")
     if _CHILDREN not in (path or "").split(os.pathsep):
@@ -100,14 +89,9 @@ def _install(replace: Mapping[str, str]) -> None:
 
 def _run_module(name: str, alter_argv: bool) -> None:
     _fresh_main()
-    try:
+    with _AsProgram():
         # What the interpreter itself calls for -m: same errors, same frames.
         runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]
-    except SystemExit:
-        raise
-    except BaseException as error:
-        _hide_frames(error)
-        raise
 
 
 def _fresh_main() -> ModuleType:
@@ -154,6 +138,22 @@ def _cannot_open(full: str, error: OSError) -> NoReturn:
 def _say(what: str) -> None:
     """As the interpreter does when there is nothing to run."""
     print(f"{sys.executable}: {what}", file=sys.stderr)
+
+
+class _AsProgram:
+    """What is raised within ends the program as if nothing of ours had run it."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None and not isinstance(error, SystemExit):
+            _hide_frames(error)
 
 
 def _hide_frames(error: BaseException) -> None:

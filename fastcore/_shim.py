@@ -28,7 +28,7 @@ def install(force: bool = False, replace: Mapping[str, str] | None = None) -> No
 
     copies = dict(replace or {})
     for name, kind in copies.items():
-        if kind not in _finder.NAMES or not all(map(str.isidentifier, name.split("."))):
+        if not _finder.can_replace(name, kind):
             raise ValueError(f"fastcore.install(): cannot replace {name!r} with {kind!r}")
     ours = {"asyncore": asyncore, "asynchat": asynchat}
     taken = {

@@ -28,6 +28,6 @@ cdef class Callbacks:
     cdef Handle _call_at(self, double when, double interval, callback, tuple args)
     cdef Handle _handle(self, double when, double interval, callback, tuple args)
     @cython.locals(handle=Handle)
-    cdef call_watched(self, watch)
+    cdef call_ready(self)
     @cython.locals(handle=Handle, args=tuple)
-    cdef call_ready(self, Py_ssize_t count)
+    cpdef _call_next(self)

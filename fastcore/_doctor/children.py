@@ -8,7 +8,7 @@ import libcst as cst
 
 from fastcore._doctor.findings import RUNS, SETTING, Finding
 from fastcore._doctor.imports import calls_install
-from fastcore._doctor.source import Source
+from fastcore._doctor.source import Source, literal
 from fastcore._doctor.unit import Unit
 
 _LEFT_OUT = {"E": "PYTHONPATH", "I": "PYTHONPATH", "S": "the module site"}
@@ -31,7 +31,7 @@ def _commands(source: Source) -> Iterator[Finding]:
         if not values or "sys.executable" not in source.imported(values[0]):
             continue
         for value in values[1:]:
-            text = value.raw_value if isinstance(value, cst.SimpleString) else ""
+            text = literal(value)
             if not text.startswith("-") or text.startswith("--"):
                 break  # what follows is for the program
             letters = text[1:].partition("c")[0].partition("m")[0]
@@ -54,8 +54,7 @@ def _started_anew(source: Source, by_itself: bool) -> Iterator[Finding]:
         names = source.imported(call.func)
         if not names & {"multiprocessing.set_start_method", "multiprocessing.get_context"}:
             continue
-        first = call.args[0].value if call.args else None
-        text = first.raw_value if isinstance(first, cst.SimpleString) else ""
+        text = literal(call.args[0].value if call.args else None)
         if text in ("spawn", "forkserver"):
             what = f"children begin anew ({text})"
             if by_itself:

@@ -17,6 +17,7 @@ from fastcore._doctor import children, handlers, imports, loops, rewrite, show, 
 from fastcore._doctor.files import walk
 from fastcore._doctor.findings import Finding, status
 from fastcore._doctor.unit import Unit
+from fastcore._environment import brings_old_names
 
 _CHECKS = (imports.check, loops.check, handlers.check, children.check)
 
@@ -133,7 +134,7 @@ def examine_installed() -> tuple[list[Finding], int]:
         transient=True,
         disable=not console.is_terminal,
     ):
-        is_other = surroundings.brings_old_names(package)
+        is_other = brings_old_names(package)
         if surroundings.name_of(package) == surroundings.OURS or is_other:
             continue
         files = surroundings.files(package)

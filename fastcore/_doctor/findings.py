@@ -53,11 +53,6 @@ class Finding:
         return {**asdict(self), "path": str(self.path)}
 
 
-def worst(findings: list[Finding]) -> str:
-    """Return the gravest verdict among them, that of no finding at all being `RUNS`."""
-    return max((each.verdict for each in findings), key=VERDICTS.index, default=RUNS)
-
-
 def status(findings: list[Finding]) -> int:
     """Return the exit status of the command: 1 where somebody has to act, else 0."""
     return int(any(each.verdict in TO_BE_DONE for each in findings))

@@ -10,8 +10,9 @@ import libcst as cst
 
 import fastcore
 from fastcore._doctor.findings import BREAKS, GAINS_NOTHING, RUNS, SETTING, Finding
-from fastcore._doctor.source import Source
+from fastcore._doctor.source import Source, literal
 from fastcore._doctor.unit import Imported, Unit, imports
+from fastcore._finder import NAMES
 
 _HERE = Path(fastcore.__file__).parent
 # What can be imported from this package; the other project of its name has other modules.
@@ -55,7 +56,7 @@ def _of_import(unit: Unit, source: Source, each: Imported, mixed: bool) -> Itera
             fix = "install standard-smtpd, and start it with `python -m fastcore run`"
             yield source.finding(each.node, "smtpd", SETTING, what, fix)
             return
-        if name in ("asyncore", "asynchat") and unit.old_name(name, source.path):
+        if name in NAMES and unit.old_name(name, source.path):
             yield _of_old(source, each, name, mixed)
             return
 
@@ -146,10 +147,7 @@ def _is_mixed(unit: Unit) -> bool:
         for each in imports(source):
             names = each.modules()
             ours |= any(name in ("fastcore.asyncore", "fastcore.asynchat") for name in names)
-            old |= any(
-                name in ("asyncore", "asynchat") and fallback(source, each.node) is None
-                for name in names
-            )
+            old |= any(name in NAMES and fallback(source, each.node) is None for name in names)
     return ours and old and not calls_install(unit)
 
 
@@ -175,9 +173,8 @@ def _by_name(source: Source) -> Iterator[Finding]:
             each.endswith(("mock.patch", "mock.patch.object")) for each in names
         ):
             continue
-        first = call.args[0].value if call.args else None
-        text = first.raw_value if isinstance(first, cst.SimpleString) else ""
-        if text.split(".")[0] in ("asyncore", "asynchat"):
+        text = literal(call.args[0].value if call.args else None)
+        if text.split(".")[0] in NAMES:
             what = f"names {text} in a string"
             yield source.finding(call, "by-name", RUNS, what, f"--fix leaves it; {RUN}")
 

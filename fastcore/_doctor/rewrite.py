@@ -13,8 +13,8 @@ import libcst as cst
 from fastcore._doctor.imports import condition, fallback
 from fastcore._doctor.source import Source, dotted, module_of
 from fastcore._doctor.unit import Unit
+from fastcore._finder import NAMES
 
-_NAMES = ("asyncore", "asynchat")
 _FASTCORE = cst.Name("fastcore")
 
 
@@ -144,7 +144,7 @@ class _Rewriter(cst.CSTTransformer):
         return made
 
     def _is_old(self, module: str) -> bool:
-        return module in _NAMES and self._unit.old_name(module, self._source.path) is not None
+        return module in NAMES and self._unit.old_name(module, self._source.path) is not None
 
     def _is_left(self, node: cst.CSTNode, names: str) -> bool:
         """Whether that import is better left to somebody who knows what it is for; says so."""

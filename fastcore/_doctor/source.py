@@ -107,6 +107,11 @@ def module_of(statement: cst.ImportFrom) -> str:
     return "." * len(statement.relative) + dotted(statement.module)
 
 
+def literal(node: cst.CSTNode | None) -> str:
+    """Return what is between the quotes of a plain string, the empty string for all else."""
+    return node.raw_value if isinstance(node, cst.SimpleString) else ""
+
+
 def is_text(node: cst.CSTNode | None) -> bool:
     """Whether an expression is text rather than bytes, as far as that can be seen."""
     if isinstance(node, cst.SimpleString):

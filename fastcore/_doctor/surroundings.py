@@ -8,8 +8,8 @@ from importlib import metadata
 from pathlib import Path
 
 from fastcore._doctor.findings import BREAKS, SETTING, Finding
+from fastcore._environment import brings_old_names
 
-_NAMES = ("asyncore", "asynchat")
 OURS = "fastcore-loop"
 
 
@@ -36,11 +36,6 @@ def files(package: metadata.Distribution) -> list[Path]:
     """Return the Python files of an installed package that are there."""
     paths = [Path(str(package.locate_file(each))) for each in package.files or ()]
     return [path for path in paths if path.suffix == ".py" and path.is_file()]
-
-
-def brings_old_names(package: metadata.Distribution) -> bool:
-    """Whether a package brings a module asyncore or asynchat of its own."""
-    return any(Path(each.parts[0]).stem in _NAMES for each in package.files or ())
 
 
 def check() -> Iterator[Finding]:

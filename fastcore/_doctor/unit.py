@@ -72,8 +72,7 @@ class Imported:
 class Unit:
     """A program: files that may import each other."""
 
-    def __init__(self, paths: Iterable[Path], name: str = "") -> None:
-        self.name = name
+    def __init__(self, paths: Iterable[Path]) -> None:
         self.unread: list[Finding] = []
         self.sources: dict[Path, Source] = {}
         self.copies: dict[Path, str] = {}

@@ -88,38 +88,37 @@ class Callbacks:
             raise TypeError(f"a callback must be callable, not {callback!r}")
         return Handle(self._timers, when, interval, callback, args)
 
-    def call_watched(self, watch: Watch) -> None:
-        """Call what is ready, and tell `watch` of each."""
-        ready = self._timers.ready
+    def call_ready(self) -> None:
+        """Call what is ready; what that makes ready is for the next turn."""
+        ready, watch = self._timers.ready, self.watch
         for _ in range(len(ready)):
             if not ready:
                 return  # a nested loop called them
-            handle = ready[0]
-            watch.call(handle._callback, self._call_next)
+            if watch is None:
+                self._call_next()
+            else:
+                handle = ready[0]
+                watch.call(handle._callback, self._call_next)
 
     def _call_next(self) -> None:
-        self.call_ready(1)
-
-    def call_ready(self, count: int) -> None:
-        """Call the first `count` that are ready; what that makes ready is for the next turn."""
+        """Call the first that is ready, if there is one and nobody has cancelled it."""
         ready = self._timers.ready
-        for _ in range(count):
-            if not ready:
-                return  # a nested loop called them
-            handle = ready.popleft()
-            # Taken before the question: a signal handler may cancel it in between.
-            callback, args = handle._callback, handle._args
-            if handle._cancelled or callback is None:
-                continue
-            if handle._interval > 0:
-                self._timers.schedule_next_beat(handle)
-            else:
-                handle._callback = None
-            if self._interest.learning:
-                self._interest.sweeps.note(type(callback))
-            try:
-                callback(*args)
-            except self._passed_through:
-                raise
-            except BaseException as error:
-                self._report(error, callback, "a callback of the loop raised")
+        if not ready:
+            return
+        handle = ready.popleft()
+        # Taken before the question: a signal handler may cancel it in between.
+        callback, args = handle._callback, handle._args
+        if handle._cancelled or callback is None:
+            return
+        if handle._interval > 0:
+            self._timers.schedule_next_beat(handle)
+        else:
+            handle._callback = None
+        if self._interest.learning:
+            self._interest.sweeps.note(type(callback))
+        try:
+            callback(*args)
+        except self._passed_through:
+            raise
+        except BaseException as error:
+            self._report(error, callback, "a callback of the loop raised")

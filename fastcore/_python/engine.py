@@ -198,10 +198,7 @@ class Engine:
             timers.collect_due()
         if timers.ready:
             self._waits.idle = 0.0
-            if self.callbacks.watch is None:
-                self.callbacks.call_ready(len(timers.ready))
-            else:
-                self.callbacks.call_watched(self.callbacks.watch)
+            self.callbacks.call_ready()
         return True
 
     def _is_done(self) -> bool:
